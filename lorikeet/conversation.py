@@ -1,0 +1,91 @@
+"""What a row of data is once it has been read: messages in a checked order, with the place it came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict, cast, get_args
+
+from lorikeet.errors import DataError
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+class ChatMessage(TypedDict):
+    """The wire form of a message, as chat templates and OpenAI-compatible APIs take it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    content: str
+
+    def as_dict(self) -> ChatMessage:
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a row stands: file name and line (1 is the first)."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages that start with an optional system turn, alternate user and assistant, and end on the assistant.
+
+    topic and category are the row's own words, empty where it has none. Build one with `conversation`.
+    """
+
+    messages: tuple[Message, ...]
+    source: Source
+    topic: str = ""
+    category: str = ""
+
+    @property
+    def question(self) -> str:
+        """The last user turn."""
+        return self.messages[-2].content
+
+    @property
+    def answer(self) -> str:
+        """The last assistant turn."""
+        return self.messages[-1].content
+
+    def with_system(self, prompt: str) -> "Conversation":
+        """The same conversation with `prompt` as system turn, unless it brings its own or the prompt is empty."""
+        if not prompt or self.messages[0].role == "system":
+            return self
+        return Conversation((Message("system", prompt), *self.messages), self.source, self.topic, self.category)
+
+
+def conversation(turns: Sequence[tuple[str, str]], source: Source, topic: str = "", category: str = "") -> Conversation:
+    """Check roles and their order and build a Conversation.
+
+    Raises DataError with file and line: unknown role, empty turn, wrong order, or no assistant turn at the end.
+    """
+    cure = "a conversation is: optional system, then user and assistant in turn, ending on the assistant"
+    messages = []
+    for number, (role, content) in enumerate(turns, 1):
+        if role not in ROLES:
+            raise DataError(f"{source}: turn {number} has the unknown role {role!r}", cure)
+        if not content.strip():
+            raise DataError(f"{source}: turn {number} ({role}) is empty", "fill it in or remove the row")
+        messages.append(Message(cast(Role, role), content.strip()))
+    body = messages[1:] if messages and messages[0].role == "system" else messages
+    expected = ["user", "assistant"] * (len(body) // 2 + 1)
+    for number, (message, role) in enumerate(zip(body, expected, strict=False), 1):
+        if message.role != role:
+            raise DataError(f"{source}: turn {number} is {message.role!r} where {role!r} has to stand", cure)
+    if not body or body[-1].role != "assistant":
+        raise DataError(f"{source}: the row has no answer: it does not end on the assistant", cure)
+    return Conversation(tuple(messages), source, topic, category)

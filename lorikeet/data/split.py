@@ -1,0 +1,110 @@
+"""Who learns from what: groups of rows with one answer, and splits by whole groups or by wordings of taught answers.
+
+Seeded by content, so that rows appended later do not move the others.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lorikeet.conversation import Conversation
+from lorikeet.scoring import words_of
+
+Part = Literal["train", "validation", "test"]
+Kind = Literal["taught", "out-of-scope", "never-taught"]
+ENOUGH_WORDINGS = 4
+"""A group with fewer wordings is trained on whole: taking two away would leave too little to learn from."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A conversation with its place in the split."""
+
+    conversation: Conversation
+    part: Part
+    group: str
+    kind: Kind
+
+
+def fold(text: str) -> str:
+    """Case, punctuation and spacing folded away, in every script."""
+    return " ".join(words_of(text)) or text.strip()
+
+
+def groups_of(rows: Sequence[Conversation]) -> list[str]:
+    """A group name for each row. Rows with one answer, or one question, after folding, are in one group."""
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for row in rows:
+        parent[root("q:" + _context(row))] = root("a:" + fold(row.answer))
+    return [hashlib.sha256(root("a:" + fold(row.answer)).encode()).hexdigest()[:12] for row in rows]
+
+
+def _context(row: Conversation) -> str:
+    return "\n".join(fold(m.content) for m in row.messages[:-1] if m.role != "system")
+
+
+def _draw(seed: int, *parts: str) -> float:
+    """A number in [0, 1) that depends on the seed and the words alone."""
+    raw = hashlib.sha256("\x1f".join((str(seed), *parts)).encode()).digest()
+    return int.from_bytes(raw[:8], "big") / 2**64
+
+
+def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:
+    """Whole groups to test (test_share) and validation (half of it); the rest is trained on."""
+    names = groups_of(rows)
+    parts: dict[str, Part] = {}
+    for name in set(names):
+        draw = _draw(seed, "group", name)
+        parts[name] = "test" if draw < test_share else "validation" if draw < 1.5 * test_share else "train"
+    return [Row(row, parts[name], name, "taught") for row, name in zip(rows, names, strict=True)]
+
+
+def by_wordings(rows: Sequence[Conversation], seed: int) -> list[Row]:
+    """Two wordings of every answer are held out: one validates, one tests. For a taught set only."""
+    names = groups_of(rows)
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(names):
+        members[name].append(number)
+    parts: list[Part] = ["train"] * len(rows)
+    for numbers in members.values():
+        different = {_context(rows[n]): n for n in reversed(numbers)}
+        if len(different) < ENOUGH_WORDINGS:
+            continue
+        order = sorted(different, key=lambda text: _draw(seed, "wording", text))
+        for text, part in zip(order, ("validation", "test"), strict=False):
+            for n in numbers:
+                if _context(rows[n]) == text:
+                    parts[n] = part  # type: ignore[assignment]  # the two literals above
+    return [Row(row, part, name, "taught") for row, part, name in zip(rows, parts, names, strict=True)]
+
+
+def is_taught_set(rows: Sequence[Conversation]) -> bool:
+    """Whether at least half of the answers come in enough wordings for `by_wordings`."""
+    counts: dict[str, set[str]] = defaultdict(set)
+    for row, name in zip(rows, groups_of(rows), strict=True):
+        counts[name].add(_context(row))
+    return sum(len(c) >= ENOUGH_WORDINGS for c in counts.values()) * 2 >= len(counts)
+
+
+def out_of_scope(rows: Sequence[Conversation], seed: int) -> list[Row]:
+    """A third of the out-of-scope questions, whole topics at a time, is held out for testing; the rest is trained on."""
+
+    def part(row: Conversation) -> Part:
+        return "test" if _draw(seed, "out-of-scope", row.topic or _context(row)) < 1 / 3 else "train"
+
+    return [Row(row, part(row), "out-of-scope", "out-of-scope") for row in rows]
+
+
+def never_taught(rows: Sequence[Conversation]) -> list[Row]:
+    """Situations held out whole."""
+    names = groups_of(rows)
+    return [Row(row, "test", name, "never-taught") for row, name in zip(rows, names, strict=True)]

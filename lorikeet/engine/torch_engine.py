@@ -1,0 +1,81 @@
+"""A folder of safetensors, with or without an adapter, by transformers and PEFT: for evaluation before export."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import logging as transformers_logging
+
+from lorikeet.engine import Prompt, Reply, Sampling
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+class TorchEngine:
+    """A model in memory. batch: answers written at the same time, padded on the left."""
+
+    def __init__(self, base: Path, adapter: Path | None, threads: int, batch: int = 32, dtype: torch.dtype = torch.float32) -> None:
+        torch.set_num_threads(threads)
+        self.tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        if adapter is not None:
+            self.model = PeftModel.from_pretrained(self.model, adapter).merge_and_unload()
+        self.model.eval()
+        self._batch = batch
+        wanted = self.model.generation_config.eos_token_id
+        self._ends = {self.tokenizer.eos_token_id, *(wanted if isinstance(wanted, list) else [wanted])} - {None}
+
+    def close(self) -> None:
+        self.model = None
+
+    def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
+        texts = [self._text(p) for p in prompts]
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), self._batch):
+            chosen = order[start : start + self._batch]
+            encoded = self.tokenizer([texts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=False)
+            torch.manual_seed(sampling.seed)
+            with torch.inference_mode():
+                written = self.model.generate(**encoded, generation_config=self._config(sampling))
+            for i, row in zip(chosen, written[:, encoded["input_ids"].shape[1] :].tolist(), strict=True):
+                end = next((at for at, token in enumerate(row) if token in self._ends), None)
+                ids = row if end is None else row[:end]
+                yield i, Reply(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), len(ids), end is not None)
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        for _, reply in self.replies([prompt], sampling):
+            yield reply.text
+
+    def losses(self, rows: Sequence[tuple[list[int], list[bool]]]) -> list[tuple[float, int]]:
+        """Summed loss in nats and number of supervised tokens of each row (ids, mask)."""
+        found = []
+        with torch.inference_mode():
+            for ids, supervised in rows:
+                logits = self.logits(ids)[:-1]
+                wanted = torch.tensor(supervised[1:])
+                loss = torch.nn.functional.cross_entropy(logits[wanted], torch.tensor(ids[1:])[wanted], reduction="sum")
+                found.append((float(loss), int(wanted.sum())))
+        return found
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """Next-token logits after every token of one sequence: shape (len(ids), vocabulary), float32."""
+        with torch.inference_mode():
+            return self.model(input_ids=torch.tensor([list(ids)])).logits[0].float()
+
+    def _text(self, prompt: Prompt) -> str:
+        return str(self.tokenizer.apply_chat_template([m.as_dict() for m in prompt], tokenize=False, add_generation_prompt=True))
+
+    def _config(self, sampling: Sampling) -> GenerationConfig:
+        sampled = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {"do_sample": False}
+        return GenerationConfig(
+            max_new_tokens=sampling.max_tokens,
+            eos_token_id=sorted(self._ends),
+            pad_token_id=self.tokenizer.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
+            **sampled,
+        )

@@ -1,0 +1,1 @@
+"""Base against tuned model on held-out rows, before anything is exported."""

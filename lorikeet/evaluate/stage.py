@@ -1,0 +1,76 @@
+"""The evaluate stage: held-out loss and perplexity, and answers of base and tuned model side by side.
+
+Writes evidence.json and answers.jsonl. Two sets, never mixed: unseen wordings of what was taught, and what was not.
+"""
+
+import math
+from pathlib import Path
+
+import pyarrow.parquet
+
+from lorikeet import machine, statistics
+from lorikeet.artifact import Artifact
+from lorikeet.engine import Sampling
+from lorikeet.engine.torch_engine import TorchEngine
+from lorikeet.evidence import Evidence, Finding, Measure, measured
+from lorikeet.exam import ask, held_out_questions, measures, read_rows, taught_answers, write_answers
+from lorikeet.progress import Progress
+from lorikeet.recipe import EvaluateSettings, MachineSettings
+from lorikeet.suite import Suite
+from lorikeet.weights import Base
+
+VERSION = 1
+
+
+def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSettings, suite: Suite, seed: int,
+        here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
+    """Examine the base, then the tuned model, with the same questions."""
+    rows = read_rows(data)
+    questions = held_out_questions(rows, "taught", settings.questions) + held_out_questions(rows, "never", settings.never_taught)
+    tokens = _held_out_tokens(data)
+    sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
+    evidence, answers, losses = Evidence(), [], {}
+    for subject, path in (("base", None), ("tuned", adapter.path)):
+        engine = TorchEngine(base.path, path, machine.threads(here.threads))
+        progress.say(f"  {subject}: held-out loss over {len(tokens)} rows, {len(questions)} questions")
+        losses[subject] = engine.losses(tokens)
+        given = ask(engine, subject, questions, sampling, suite, taught_answers(rows), progress)
+        engine.close()
+        machine.give_back_memory()
+        evidence.measures.extend([*_loss_measures(subject, losses[subject], seed), *measures(given, subject)])
+        answers += given
+    difference = [(t[0] - b[0], b[1]) for b, t in zip(losses["base"], losses["tuned"], strict=True)]
+    change = statistics.ratio_of_sums([d for d, _ in difference], [float(n) for _, n in difference], seed)
+    evidence.measures.append(measured("holdout.loss_change", "tuned", change, "nats a token"))
+    evidence.findings.append(_in_words(change))
+    evidence.write(folder)
+    write_answers(folder / "answers.jsonl", answers)
+
+
+def _held_out_tokens(data: Artifact) -> list[tuple[list[int], list[bool]]]:
+    table = pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist()
+    return [(row["ids"], row["supervised"]) for row in table if row["split"] == "test" and row["kind"] == "taught"]
+
+
+def _loss_measures(subject: str, losses: list[tuple[float, int]], seed: int) -> list[Measure]:
+    loss = statistics.ratio_of_sums([total for total, _ in losses], [float(n) for _, n in losses], seed)
+    value, low, high = (math.exp(x) for x in loss[:3])
+    return [
+        measured("holdout.loss", subject, loss, "nats a token"),
+        measured("holdout.perplexity", subject, statistics.Interval(value, low, high, loss.n, loss.method), "per token"),
+    ]
+
+
+def _in_words(change: statistics.Interval) -> Finding:
+    if change.high < 0:
+        return Finding(
+            "note",
+            f"training lowered the held-out loss by {-change.value:.2f} nats a token (95 % interval {-change.high:.2f} to {-change.low:.2f}, {change.n} rows)",
+        )
+    if change.low > 0:
+        return Finding(
+            "warning", f"training RAISED the held-out loss by {change.value:.2f} nats a token", cure="fewer epochs, a lower learning rate, or more rows"
+        )
+    return Finding(
+        "warning", f"no difference shown between base and tuned model in held-out loss ({change.n} rows)", cure="more held-out rows, or longer training"
+    )

@@ -1,0 +1,187 @@
+"""Put questions to an engine, keep every answer, and count: the same for base and tuned model and for every GGUF."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from lorikeet import statistics
+from lorikeet.artifact import Artifact
+from lorikeet.conversation import Message, Role
+from lorikeet.engine import Engine, Sampling
+from lorikeet.evidence import Measure, measured
+from lorikeet.progress import Progress
+from lorikeet.scoring import Score, sickness, token_overlap
+from lorikeet.suite import Suite
+
+Set = Literal["taught", "never"]
+"""The two sets that no figure mixes: taught situations in unseen wordings, and what was never taught."""
+
+SAME_ANSWER = 0.6
+"""Word overlap (Jaccard) from which a reply counts as a taught answer given in substance."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is put to the model. expected is the reference answer, where there is one."""
+
+    id: str
+    set: Set
+    topic: str
+    messages: tuple[Message, ...]
+    expected: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question with the full reply and what was made of it: every number can be traced to text."""
+
+    id: str
+    subject: str
+    set: Set
+    topic: str
+    question: str
+    expected: str
+    reply: str
+    tokens: int
+    ended: bool
+    outcome: str
+    detail: str
+    sick: str
+    resembles: str
+    """Topic of the taught answer that the reply is in substance, empty if none."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A row of conversations.jsonl."""
+
+    messages: tuple[Message, ...]
+    part: str
+    group: str
+    source: str
+    topic: str
+    kind: str
+
+
+def read_rows(data: Artifact) -> list[HeldOut]:
+    """All rows of a data folder, in the order of tokens.parquet."""
+    rows = []
+    with data.file("conversations.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            messages = tuple(Message(cast(Role, m["role"]), m["content"]) for m in row["messages"])
+            rows.append(HeldOut(messages, row["split"], row["group"], row["source"], row["topic"], row["kind"]))
+    return rows
+
+
+def taught_answers(rows: Sequence[HeldOut]) -> dict[str, str]:
+    """Topic (or group, where rows have no topic) of every taught answer that was trained on, by its text."""
+    return {r.messages[-1].content: r.topic or r.group for r in rows if r.kind == "taught" and r.part == "train"}
+
+
+def held_out_questions(rows: Sequence[HeldOut], which: Set, count: int) -> list[Question]:
+    """At most `count` held-out questions of a set, spread evenly over it, always the same ones."""
+    wanted = [r for r in rows if r.part == "test" and (r.kind == "taught") == (which == "taught")]
+    step = max(1.0, len(wanted) / count)
+    chosen = [wanted[int(i * step)] for i in range(min(count, len(wanted)))]
+    return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content) for r in chosen]
+
+
+def suite_questions(suite: Suite, system: str, rows: Sequence[HeldOut]) -> tuple[list[Question], int]:
+    """The suite's probes as served, without those that stand in the training rows; and how many were left out."""
+    trained = {r.messages[-2].content.casefold().strip() for r in rows if r.part != "test"}
+    kept = [p for p in suite.probes if p.question.casefold().strip() not in trained]
+    turns = (Message("system", system),) if system else ()
+    questions = [Question(p.id, "taught", p.topic, (*turns, Message("user", p.question))) for p in kept]
+    return questions, len(suite.probes) - len(kept)
+
+
+def ask(
+    engine: Engine,
+    subject: str,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    suite: Suite,
+    taught: Mapping[str, str],
+    progress: Progress,
+) -> list[Answer]:
+    """Answers to all questions, in their order, scored by the suite's rules where it has some for the topic."""
+    answers: dict[int, Answer] = {}
+    for position, reply in engine.replies([q.messages for q in questions], sampling):
+        question = questions[position]
+        score = _score(question, reply.text, suite)
+        answers[position] = Answer(
+            id=question.id,
+            subject=subject,
+            set=question.set,
+            topic=question.topic,
+            question=question.text,
+            expected=question.expected,
+            reply=reply.text,
+            tokens=reply.tokens,
+            ended=reply.ended,
+            outcome=score.outcome if score else "",
+            detail=(score.excerpt or "; ".join(score.missing)) if score else "",
+            sick=sickness(reply.text),
+            resembles=resembled(reply.text, taught),
+        )
+        progress.step(f"{subject}: answers", len(answers), len(questions))
+    return [answers[i] for i in range(len(questions))]
+
+
+def _score(question: Question, reply: str, suite: Suite) -> Score | None:
+    if question.set == "never":
+        return _never(reply, suite)
+    return suite.score(question.topic, reply) if question.topic in suite.rules else None
+
+
+def _never(reply: str, suite: Suite) -> Score:
+    from lorikeet.scoring import judge
+
+    return judge(reply, [], [], suite.not_taught)
+
+
+def resembled(reply: str, taught: Mapping[str, str]) -> str:
+    """The topic of the taught answer nearest to the reply, if it is that answer in substance."""
+    best = max(((token_overlap(reply, answer), topic) for answer, topic in taught.items()), default=(0.0, ""))
+    return best[1] if best[0] >= SAME_ANSWER else ""
+
+
+def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
+    """Shares over one subject's answers, each set by itself."""
+    taught = [a for a in answers if a.set == "taught"]
+    never = [a for a in answers if a.set == "never"]
+    judged = [a for a in taught if a.outcome]
+    found = [("generation.stop_rate", [a.ended for a in answers]), ("generation.sick_rate", [bool(a.sick) for a in answers])]
+    if judged:
+        found += [
+            ("taught.pass_rate", [a.outcome == "pass" for a in judged]),
+            ("taught.violation_rate", [a.outcome == "violation" for a in judged]),
+            ("taught.turned_away", [a.outcome == "declined" for a in judged]),
+        ]
+    if taught:
+        found.append(("taught.misdirected", [bool(a.resembles) and a.resembles != a.topic for a in taught]))
+    if never:
+        found += [
+            ("never.says_so", [a.outcome == "declined" for a in never]),
+            ("never.misdirected", [bool(a.resembles) for a in never]),
+        ]
+    return [measured(name, subject, statistics.share(sum(hits), len(hits))) for name, hits in found]
+
+
+def write_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """One JSON line an answer."""
+    with path.open("w", encoding="utf-8") as file:
+        for answer in answers:
+            file.write(json.dumps(asdict(answer), ensure_ascii=False) + "\n")
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """The answers of a folder."""
+    return [Answer(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,80 @@
+"""What this machine has: cores, memory, matrix units; and how much memory a step took. Nothing here decides anything."""
+
+import ctypes
+import os
+import platform
+import sys
+from pathlib import Path
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def threads(wanted: int) -> int:
+    """The number of threads for a setting of `machine.threads` (0: one a core)."""
+    return wanted or cores()
+
+
+def memory_bytes() -> int:
+    """Physical memory in bytes, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def has_bf16_matrix_units() -> bool:
+    """Whether bfloat16 is the fast format here: an NVIDIA GPU, or a CPU with AMX tiles. Answered without torch.
+
+    On CPUs without AMX, oneDNN's bfloat16 kernels run at about half the speed of float32 (measured; docs/train.md).
+    """
+    if Path("/dev/nvidia0").exists():
+        return True
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks instead of handing pages back: a training step asks for the same ones again.
+
+    Worth 10 to 25 % of a step on a CPU (benchmarks/train.py). Does nothing on other systems.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        mmap_threshold, trim_threshold = -3, -1
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def give_back_memory() -> None:
+    """Hand freed pages back to the system, at the end of a step."""
+    import gc
+
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def reset_peak_memory() -> None:
+    """Start measuring peak resident memory afresh (Linux; elsewhere the peak stays the process's)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process since the last reset, in MB (10^6 bytes); 0 where it cannot be read."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return 0.0

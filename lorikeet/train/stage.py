@@ -1,0 +1,154 @@
+"""The train stage: tokens in, adapter out.
+
+Writes adapter_model.safetensors, adapter_config.json, the tokenizer, and training.json (settings, steps, losses).
+Checkpoints and plots are notes.
+"""
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.parquet
+import torch
+from datasets import Dataset
+from trl import SFTConfig
+
+from lorikeet import machine
+from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
+from lorikeet.bases import copy_tokenizer, parameters, template_hash
+from lorikeet.data.template import load_tokenizer
+from lorikeet.errors import ModelError
+from lorikeet.progress import Progress
+from lorikeet.recipe import MachineSettings, TrainSettings
+from lorikeet.train.lora import with_adapter
+from lorikeet.train.plots import draw
+from lorikeet.train.sft import COMPLETE, SupervisedTrainer, Watch, collate
+from lorikeet.weights import Base
+
+VERSION = 1
+
+
+def precision(settings: TrainSettings) -> str:
+    """The number format training will use here: what the recipe says, or the fast one of this machine."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if machine.has_bf16_matrix_units() else "fp32"
+
+
+def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: MachineSettings, folder: Path, progress: Progress) -> None:
+    """Train in `folder`, going on from the last whole checkpoint in its notes."""
+    notes = folder / NOTES
+    need_disk(notes, parameters(base) // 2, "training (checkpoints and adapter)")
+    torch.set_num_threads(machine.threads(here.threads))
+    machine.keep_freed_memory()
+    torch.manual_seed(seed)
+    bf16 = precision(settings) == "bf16"
+    model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
+    trainer = SupervisedTrainer(
+        model=model,
+        args=_arguments(settings, seed, bf16, notes / "checkpoints"),
+        train_dataset=_rows(data, "train"),
+        eval_dataset=_rows(data, "validation"),
+        processing_class=load_tokenizer(base.path),
+        data_collator=collate,
+        callbacks=[Watch(progress, settings.checkpoint_steps)],
+    )
+    trainer.remove_callback(_printer())
+    resume = _last_whole_checkpoint(notes / "checkpoints")
+    if resume:
+        progress.say(f"  going on from {resume.name}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
+    if any(entry.get("loss", 0.0) != entry.get("loss", 0.0) for entry in log):
+        raise ModelError("training went to NaN", "lower train.learning_rate, or set train.precision: fp32")
+    trainer.model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    copy_tokenizer(base, folder)
+    best = str(trainer.state.best_model_checkpoint or "")
+    write_json(folder / "training.json", {
+        "steps": trainer.state.global_step,
+        "best_step": int(best.rsplit("-", 1)[-1]) if best else trainer.state.global_step,
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "scale": settings.alpha / settings.rank,
+        "precision": "bf16" if bf16 else "fp32",
+        "template": template_hash(base),
+        "log": log,
+    })  # fmt: skip
+    draw(log, notes)
+    shutil.rmtree(notes / "checkpoints", ignore_errors=True)
+    del trainer, model
+    machine.give_back_memory()
+
+
+def _arguments(settings: TrainSettings, seed: int, bf16: bool, checkpoints: Path) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(checkpoints),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        per_device_train_batch_size=settings.batch,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type="cosine",
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        save_total_limit=2,
+        logging_steps=1,
+        logging_first_step=True,
+        report_to=[],
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_pin_memory=False,
+        max_length=None,
+    )
+
+
+def _printer() -> type:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def _rows(data: Artifact, part: str) -> Dataset:
+    """Rows of one part of the split as input_ids, labels and length."""
+    table = pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist()
+    return Dataset.from_list([
+        {
+            "input_ids": row["ids"],
+            "labels": [token if lossy else -100 for token, lossy in zip(row["ids"], row["supervised"], strict=True)],
+            "length": len(row["ids"]),
+        }
+        for row in table
+        if row["split"] == part
+    ])  # fmt: skip
+
+
+def _kept(entry: Mapping[str, float]) -> dict[str, float]:
+    """What of a log entry depends on the run alone, not on the clock."""
+    return {k: entry[k] for k in ("step", "epoch", "loss", "grad_norm", "learning_rate", "eval_loss") if k in entry}
+
+
+def _last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; ones cut off in the middle are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / COMPLETE).is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=lambda p: int(p.name.rsplit("-", 1)[-1]), default=None)
