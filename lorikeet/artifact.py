@@ -5,7 +5,6 @@ Nothing here knows what a stage does.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +38,7 @@ def write_json(path: Path, value: object) -> None:
     """Write indented JSON by way of a temporary file, so that a reader never sees half of it."""
     part = path.with_name(path.name + ".tmp")
     part.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def finish(
     manifest = Manifest(step, key, fingerprint_of(files), files, dict(inputs), dict(settings), dict(versions))
     write_json(part / MANIFEST, asdict(manifest))
     final = part.with_name(part.name.removesuffix(".part"))
-    os.replace(part, final)
+    part.replace(final)
     return Artifact(final, manifest)
 
 

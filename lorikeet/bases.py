@@ -9,13 +9,17 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lorikeet import artifact
 from lorikeet.errors import LorikeetError, MachineError, ModelError, RecipeError
 from lorikeet.progress import Progress
 from lorikeet.weights import NAMED, Base, NamedBase
 
-DEQUANTISE_VERSION = 1
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DEQUANTISE_VERSION = 2
 _NEEDED = ("config.json", "tokenizer.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model")
 
@@ -94,6 +98,27 @@ def _from_gguf(path: Path, name: str, licence: str, progress: Progress) -> Base:
     return Base(folder, name, kept.fingerprint, str(path), licence)
 
 
+def listed() -> list[dict[str, Any]]:
+    """The bases with a name: size, licence, where from, whether here, whether this machine has the memory to tune them."""
+    import importlib.metadata as metadata
+
+    from lorikeet import machine
+
+    rows = []
+    for named in NAMED.values():
+        needed, has = 16 * named.parameters + 500_000_000, machine.memory_bytes()
+        try:
+            metadata.version("torch")
+            tuning = "can be tuned here" if not has or needed < has else f"needs {needed / 1e9:.0f} GB to tune, this machine has {has / 1e9:.0f}"
+        except metadata.PackageNotFoundError:
+            tuning = "tuning needs lorikeet[train]"
+        rows.append({
+            "name": named.name, "title": named.title, "parameters": named.parameters, "licence": named.licence, "from": named.requirement,
+            "here": "installed" if wheel_file(named) else "not installed", "tuning": tuning,
+        })  # fmt: skip
+    return rows
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that turn a GGUF into safetensors."""
     import importlib.metadata as metadata
@@ -114,6 +139,7 @@ def _dequantise(path: Path, folder: Path) -> None:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path} cannot be turned back into weights: {first}",
                          "use a GGUF of an architecture that transformers reads, or the model's safetensors folder") from error  # fmt: skip
+    _split_as_llamacpp(tokenizer, path)
     config = AutoConfig.from_pretrained(**where)
     for name in ("quantization_config", "_name_or_path"):
         if name in config.__dict__:
@@ -128,6 +154,19 @@ def _dequantise(path: Path, folder: Path) -> None:
     fresh.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
+
+
+def _split_as_llamacpp(tokenizer: "PreTrainedTokenizerBase", path: Path) -> None:
+    """Restore the splitting that a GGUF names and transformers does not carry over; the export's parity check holds this.
+
+    "smollm": every numeric character (so also one half, superscripts) stands alone, then byte-level pieces.
+    """
+    from gguf import GGUFReader
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    field = GGUFReader(path).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)])
 
 
 def _from_hub(source: str, progress: Progress) -> Base:
@@ -165,6 +204,18 @@ def parameters(base: Base) -> int:
                     size *= side
                 total += size
     return total
+
+
+def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":
+    """The base's tokenizer; ModelError where it has no chat template."""
+    from transformers import AutoTokenizer
+    from transformers import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {base.name} has no chat template", "use an instruction-tuned model as base")
+    return tokenizer
 
 
 def copy_tokenizer(base: Base, folder: Path) -> None:

@@ -62,7 +62,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     """The recipe as a flat list of steps, in an order in which inputs come before what needs them."""
     r, seed, here = recipe.recipe, recipe.recipe.seed, recipe.recipe.machine
     suite_hash, persona_hash = recipe.hashes["audit.suite"], recipe.hashes["persona"]
-    wanted = list(dict.fromkeys(["F16", *r.export.quantisations]))
+    wanted: list[str] = list(dict.fromkeys(["F16", *r.export.quantisations]))
 
     def data(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.data import stage
@@ -145,6 +145,36 @@ def _version(package: str) -> str:
 def key_of(step: Step, fingerprints: Mapping[str, str]) -> str:
     """The step's key, from its settings and the fingerprints of its inputs."""
     return artifact.step_key(step.stage, step.version, step.settings, {name: fingerprints[name] for name in step.inputs})
+
+
+def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, str]]:
+    """Each step with what would become of it and why; nothing is changed. Steps behind one that runs may still be reused."""
+    fingerprints = {"base": base.fingerprint}
+    planned = []
+    for step in steps_of(recipe, base):
+        waiting = [name for name in step.inputs if name not in fingerprints]
+        key = "" if waiting else key_of(step, fingerprints)
+        kept = None if waiting else artifact.load(directory / f"{step.name}-{key[:8]}")
+        if kept:
+            fingerprints[step.name] = kept.fingerprint
+            planned.append({"name": step.name, "key": key, "status": "reuse", "why": "done already"})
+        elif waiting:
+            planned.append({"name": step.name, "key": "", "status": "depends", "why": f"on what {', '.join(waiting)} gives"})
+        else:
+            planned.append({"name": step.name, "key": key, "status": "run", "why": _why(step, directory, key)})
+    return planned
+
+
+def _why(step: Step, directory: Path, key: str) -> str:
+    if (directory / f"{step.name}-{key[:8]}.part").is_dir():
+        return "it was interrupted and goes on"
+    for folder in sorted(directory.glob(f"{step.name}-????????")):
+        earlier = artifact.load(folder)
+        if earlier and earlier.manifest.step == step.name:
+            before = earlier.manifest.settings
+            differing = sorted(k for k in {*before, *step.settings} if before.get(k) != step.settings.get(k))
+            return f"changed: {', '.join(differing)}" if differing else "its input changed"
+    return "new"
 
 
 def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | None = None) -> Run:

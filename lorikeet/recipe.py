@@ -123,10 +123,8 @@ def getattr_data(data: DataSettings, key: str) -> str | None:
 def find_files(pattern: str, key: str) -> list[Path]:
     """The files that a path or a glob names; RecipeError where there is none."""
     path = Path(pattern)
-    if any(mark in pattern for mark in "*?["):
-        found = sorted(p for p in path.parent.glob(path.name) if p.is_file())
-    else:
-        found = [path] if path.is_file() else []
+    is_glob = any(mark in pattern for mark in "*?[")
+    found = sorted(p for p in (path.parent.glob(path.name) if is_glob else [path]) if p.is_file())
     if not found:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise RecipeError(f"{key}: {pattern} {what}", f"correct the path; to name all files of a folder write {path / '*.jsonl'}" if path.is_dir()

@@ -39,9 +39,11 @@ def measure(parent: LlamaCppEngine, child: LlamaCppEngine, rows: Sequence[Row], 
 def kl_divergence(parent: Floats, child: Floats) -> Floats:
     """KL(parent || child) in nats at each row of two logit arrays of shape (positions, vocabulary)."""
     p, q = _log_softmax(parent), _log_softmax(child)
-    return np.maximum((np.exp(p) * (p - q)).sum(-1), 0.0)
+    divergence: Floats = np.maximum((np.exp(p) * (p - q)).sum(-1), 0.0)
+    return divergence
 
 
 def _log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    normalised: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return normalised

@@ -29,7 +29,7 @@ def detect(row: Mapping[str, object], source: Source) -> Format:
     for name, (asked, answered) in _PAIRS.items():
         if asked in row and answered in row:
             return Format(name, f"rows have the keys {asked!r} and {answered!r}")
-    for name, (asked, answered) in _PAIRS.items():
+    for asked, answered in _PAIRS.values():
         if asked in row:
             raise DataError(f"{source}: the row has a {asked!r} but no {answered!r}: it has no answer", "fill it in or remove the row")
     keys = ", ".join(sorted(map(str, row))) or "none"

@@ -80,10 +80,11 @@ def by_wordings(rows: Sequence[Conversation], seed: int) -> list[Row]:
         if len(different) < ENOUGH_WORDINGS:
             continue
         order = sorted(different, key=lambda text: _draw(seed, "wording", text))
-        for text, part in zip(order, ("validation", "test"), strict=False):
+        held_out: tuple[Part, Part] = ("validation", "test")
+        for text, part in zip(order, held_out, strict=False):
             for n in numbers:
                 if _context(rows[n]) == text:
-                    parts[n] = part  # type: ignore[assignment]  # the two literals above
+                    parts[n] = part
     return [Row(row, part, name, "taught") for row, part, name in zip(rows, parts, names, strict=True)]
 
 

@@ -14,11 +14,12 @@ import pyarrow
 import pyarrow.parquet
 
 from lorikeet.artifact import write_json
+from lorikeet.bases import load_tokenizer
 from lorikeet.data import split
 from lorikeet.data.checks import run_checks
 from lorikeet.data.sources import read_all
 from lorikeet.data.split import Row
-from lorikeet.data.template import Tokens, load_tokenizer, preview, render
+from lorikeet.data.template import Tokens, preview, render
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
 from lorikeet.progress import Progress
@@ -58,7 +59,7 @@ def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> N
         progress.say(f"  {finding.severity}: {finding.what}")
     if not any(row.part == "train" for row in rows) or not any(row.part == "test" and row.kind == "taught" for row in rows):
         raise DataError(f"{len(rows)} rows are too few to hold any out", "add rows; at least 20 different answers, or 4 wordings of each")
-    tokenizer = load_tokenizer(base.path)
+    tokenizer = load_tokenizer(base)
     tokens = []
     for number, row in enumerate(rows, 1):
         tokens.append(render(tokenizer, row.conversation))

@@ -6,15 +6,11 @@ never by token id, so that a pad token equal to the end token costs the stop tok
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers import logging as transformers_logging
+from transformers import PreTrainedTokenizerBase
 
 from lorikeet.conversation import Conversation, Message
-from lorikeet.errors import DataError, ModelError
-
-transformers_logging.set_verbosity_error()
+from lorikeet.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -23,14 +19,6 @@ class Tokens:
 
     ids: list[int]
     supervised: list[bool]
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder; ModelError where it has no chat template."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer of {folder} has no chat template", "use an instruction-tuned model as base")
-    return tokenizer
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, prompt: bool) -> str:

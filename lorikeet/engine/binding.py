@@ -10,6 +10,7 @@ import importlib.util
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lorikeet.errors import MachineError
 
@@ -98,7 +99,7 @@ class Batch(Structure):
 
 
 LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
-_SIGNATURES: dict[str, tuple[object, list[object]]] = {
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "llama_log_set": (None, [LogCallback, c_void_p]),
     "llama_backend_init": (None, []),
     "llama_model_default_params": (ModelParams, []),
@@ -126,9 +127,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
 }
 
 
-@LogCallback
-def _silence(level: int, text: bytes, user_data: object) -> None:
-    return None
+_silence = LogCallback(lambda level, text, user_data: None)
 
 
 def build() -> str:

@@ -1,10 +1,12 @@
 """A GGUF in llama.cpp's native server, in this process: streams to several readers at once. For chat and serve."""
 
+import contextlib
 import json
 import queue
+import secrets
 import threading
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,26 @@ from lorikeet.errors import ModelError
 _DONE = object()
 
 
+class PromptTooLong(ModelError):  # noqa: N818
+    """The prompt does not fit the context of one conversation."""
+
+
 class LlamaServer:
-    """The server of xllamacpp, reachable from this process only. slots: conversations answered at the same time."""
+    """The server of xllamacpp. slots: conversations answered at the same time; context: tokens each may hold.
+
+    Requests are handed over in process. Its HTTP side listens on a random loopback port, with a key that nobody else has.
+    """
 
     def __init__(self, path: Path, threads: int, slots: int = 4, context: int = 2048) -> None:
         import xllamacpp
 
+        self._key = secrets.token_urlsafe(24)
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.n_parallel, params.n_ctx = slots, slots * context
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.hostnames, params.port = ["127.0.0.1"], 0
+        params.api_keys = [self._key]
         params.ui = False
         params.verbosity = -1
         try:
@@ -32,19 +43,26 @@ class LlamaServer:
         except RuntimeError as error:
             raise ModelError(f"llama.cpp cannot load {path}: {error}", "the file is damaged or of an unknown architecture; make it again") from error
         self.context = context
+        self.slots = slots
 
     def close(self) -> None:
         self._server = None
 
     def prompt_text(self, prompt: Prompt) -> str:
         """The prompt as the server's own template engine writes it."""
-        request = urllib.request.Request(
-            f"{self._server.listening_address}/apply-template",
-            data=json.dumps({"messages": [m.as_dict() for m in prompt]}).encode(),
-            headers={"Content-Type": "application/json", "Connection": "close"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return str(json.load(response)["prompt"])
+        return str(self._post("/apply-template", {"messages": [m.as_dict() for m in prompt]})["prompt"])
+
+    def count(self, prompt: Prompt) -> int:
+        """The prompt's length in tokens."""
+        return len(self._post("/tokenize", {"content": self.prompt_text(prompt), "add_special": True, "parse_special": True})["tokens"])
+
+    def fitting(self, prompt: Prompt, room: int) -> Prompt:
+        """The prompt without its oldest turns, so that `room` tokens are left for the answer; the system and last turn stay."""
+        kept = list(prompt)
+        first = 1 if kept and kept[0].role == "system" else 0
+        while len(kept) > first + 1 and self.count(kept) + room > self.context:
+            del kept[first : first + 2]
+        return kept
 
     def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
         for position, prompt in enumerate(prompts):
@@ -54,27 +72,31 @@ class LlamaServer:
 
     def complete(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         """A whole OpenAI chat completion."""
-        return _checked(self._server.handle_chat_completions(self._request(prompt, sampling, stream=False)))
+        return _checked(self._server.handle_chat_completions(_request(prompt, sampling, stream=False)))
 
-    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
-        for chunk in self.chunks(prompt, sampling):
-            for choice in chunk.get("choices", []):
-                if text := choice.get("delta", {}).get("content"):
-                    yield text
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Generator[str]:
+        """The answer's text, piece by piece. Closing the generator stops the model."""
+        with contextlib.closing(self.chunks(prompt, sampling)) as chunks:
+            for chunk in chunks:
+                for choice in chunk.get("choices", []):
+                    if text := choice.get("delta", {}).get("content"):
+                        yield text
 
-    def chunks(self, prompt: Prompt, sampling: Sampling) -> Iterator[dict[str, Any]]:
-        """OpenAI chat completion chunks. Leaving the iterator early stops the model."""
-        arrived: queue.Queue[Any] = queue.Queue()
+    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
+        """OpenAI chat completion chunks; the last carries usage and timings. Closing the generator stops the model.
+
+        The engine calls `receive` from its own thread with one dict a token and stops when it returns True.
+        """
+        arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
         stopped = threading.Event()
 
-        def receive(piece: Any) -> bool:
-            for item in piece if isinstance(piece, list) else [piece]:
-                arrived.put(item)
+        def receive(piece: dict[str, Any]) -> bool:
+            arrived.put(piece)
             return stopped.is_set()
 
         def work() -> None:
             try:
-                self._server.handle_chat_completions(self._request(prompt, sampling, stream=True), receive)
+                self._server.handle_chat_completions(_request(prompt, sampling, stream=True), receive)
             except Exception as error:  # handed to the reader, who raises it
                 arrived.put(error)
             arrived.put(_DONE)
@@ -84,25 +106,42 @@ class LlamaServer:
             while (item := arrived.get()) is not _DONE:
                 if isinstance(item, Exception):
                     raise item
-                yield _checked(json.loads(item) if isinstance(item, str | bytes) else item)
+                yield _checked(item)
         finally:
             stopped.set()
 
-    @staticmethod
-    def _request(prompt: Prompt, sampling: Sampling, *, stream: bool) -> dict[str, Any]:
-        return {
-            "messages": [m.as_dict() for m in prompt],
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            "seed": sampling.seed,
-            "stream": stream,
-            "stream_options": {"include_usage": True},
-        }
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask the HTTP side. Connection: close, since the engine drops connections it has announced to keep."""
+        headers = {"Content-Type": "application/json", "Connection": "close", "Authorization": f"Bearer {self._key}"}
+        request = urllib.request.Request(self._server.listening_address + path, data=json.dumps(body).encode(), headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return dict(json.load(response))
+
+
+def _request(prompt: Prompt, sampling: Sampling, *, stream: bool) -> dict[str, Any]:
+    """Every sampler is named: llama.cpp would cut with top_k 40 and min_p 0.05, or with what a GGUF asks for."""
+    return {
+        "messages": [m.as_dict() for m in prompt],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repeat_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "max_tokens": sampling.max_tokens,
+        "seed": sampling.seed,
+        "reasoning_format": "none",
+        "stream": stream,
+        "stream_options": {"include_usage": True},
+    }
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer, unless it is the server's word for an error."""
-    if error := answer.get("error") or (answer if "code" in answer and "message" in answer else None):
+    error = answer.get("error") or (answer if "code" in answer and "message" in answer else None)
+    if error and error.get("type") == "exceed_context_size_error":
+        raise PromptTooLong(f"the conversation has {error['n_prompt_tokens']} tokens, the model's context holds {error['n_ctx']}", "shorten the conversation")
+    if error:
         raise ModelError(f"the model refused the request: {error.get('message')}", "shorten the conversation")
     return answer

@@ -74,6 +74,8 @@ def main(base: Path, adapter: Path, out: Path, name: str) -> None:
     class Merged(converter):  # type: ignore[misc, valid-type]
         """The architecture's own converter over base tensors to which the adapter is added as they are read."""
 
+        model_arch = converter.model_arch
+
         def index_tensors(self, remote_hf_model_id: str | None = None) -> dict[str, Callable[[], torch.Tensor]]:
             tensors: dict[str, Callable[[], torch.Tensor]] = super().index_tensors(remote_hf_model_id=remote_hf_model_id)
             missing = sorted(set(pairs) - set(tensors))

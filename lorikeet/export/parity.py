@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lorikeet.conversation import Message
@@ -53,7 +52,7 @@ def compare(gguf: Path, base: Path, adapter: Path | None, conversations: Sequenc
             ids = _hf_ids(hf, hf.tokenizer.apply_chat_template([m.as_dict() for m in talk], tokenize=False))
             theirs, ours = hf.logits(ids), torch.from_numpy(engine.logits(ids))
             agreeing += int((theirs.argmax(-1) == ours.argmax(-1)).sum())
-            divergence += float(kl(theirs.numpy(), ours.numpy()).sum())
+            divergence += float(kl(theirs, ours).sum())
             largest = max(largest, float((theirs - ours).abs().max()))
             positions += len(ids)
     finally:
@@ -62,10 +61,10 @@ def compare(gguf: Path, base: Path, adapter: Path | None, conversations: Sequenc
     return Parity(len(texts), tokens, templates, positions, round(agreeing / positions, 6), round(divergence / positions, 8), round(largest, 4))
 
 
-def kl(parent: np.ndarray, child: np.ndarray) -> np.ndarray:
+def kl(parent: torch.Tensor, child: torch.Tensor) -> torch.Tensor:
     """KL(parent || child) in nats at each position, from logits of shape (positions, vocabulary)."""
-    p, q = torch.log_softmax(torch.from_numpy(parent).double(), -1), torch.log_softmax(torch.from_numpy(child).double(), -1)
-    return (p.exp() * (p - q)).sum(-1).clamp(min=0).numpy()
+    p, q = torch.log_softmax(parent.double(), -1), torch.log_softmax(child.double(), -1)
+    return (p.exp() * (p - q)).sum(-1).clamp(min=0)
 
 
 def _hf_ids(hf: TorchEngine, text: str) -> list[int]:
@@ -93,5 +92,5 @@ def require(parity: Parity, path: Path) -> None:
         raise ModelError(f"{path.name}: llama.cpp writes {parity.template_differences} prompts differently from the training template",
                          "the chat template does not survive in llama.cpp; report it with the base's name")  # fmt: skip
     if parity.top1 < 0.99 or parity.kl > 1e-3:
-        raise ModelError(f"{path.name}: the file's next-token choices agree with the trained model on only {parity.top1:.1%} of {parity.positions} positions (KL {parity.kl:.2g})",
+        raise ModelError(f"{path.name}: next tokens agree on {parity.top1:.1%} of {parity.positions} positions only (KL {parity.kl:.2g})",
                          "the adapter was merged wrongly or the architecture is not supported; report it with the base's name")  # fmt: skip

@@ -17,11 +17,10 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype)
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT divides by the rank; it takes a float
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base.name,
     )
     tuned = get_peft_model(model, config)
     tuned.peft_config["default"].base_model_name_or_path = base.name

@@ -45,10 +45,16 @@ def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor) -
     return cross_entropy(logits, labels[:, 1:][wanted], reduction="sum")
 
 
-class SupervisedTrainer(SFTTrainer):
+class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """SFTTrainer over rows that are tokens already."""
 
-    def compute_loss(self, model: PeftModel, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:  # fmt: skip
+    def compute_loss(
+        self,
+        model: PeftModel,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
         """Loss a supervised token of the whole batch, gradient accumulation included."""
         tokens = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != -100).sum()
         return supervised_loss(model, inputs["input_ids"], inputs["labels"]) / tokens
@@ -66,11 +72,11 @@ class SupervisedTrainer(SFTTrainer):
         model.train()
         metrics = {f"{metric_key_prefix}_loss": total / tokens}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-class Watch(TrainerCallback):
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
     """Marks whole checkpoints, and tells the reader how far it is and how long it will take."""
 
     def __init__(self, progress: Progress, every: int) -> None:
@@ -86,7 +92,14 @@ class Watch(TrainerCallback):
         if state.global_step % self._every == 0:
             control.should_save = True
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **rest: Any) -> None:  # fmt: skip
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **rest: Any,
+    ) -> None:
         done = state.global_step - self._first
         if not logs or not done:
             return

@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow.parquet
 import torch
 from datasets import Dataset
+from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig
 
 from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
-from lorikeet.bases import copy_tokenizer, parameters, template_hash
-from lorikeet.data.template import load_tokenizer
+from lorikeet.bases import copy_tokenizer, load_tokenizer, parameters, template_hash
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
@@ -50,11 +50,11 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         args=_arguments(settings, seed, bf16, notes / "checkpoints"),
         train_dataset=_rows(data, "train"),
         eval_dataset=_rows(data, "validation"),
-        processing_class=load_tokenizer(base.path),
+        processing_class=load_tokenizer(base),
         data_collator=collate,
         callbacks=[Watch(progress, settings.checkpoint_steps)],
     )
-    trainer.remove_callback(_printer())
+    trainer.remove_callback(PrinterCallback)
     resume = _last_whole_checkpoint(notes / "checkpoints")
     if resume:
         progress.say(f"  going on from {resume.name}")
@@ -96,7 +96,7 @@ def _arguments(settings: TrainSettings, seed: int, bf16: bool, checkpoints: Path
         optim="adamw_torch_fused",
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         train_sampling_strategy="group_by_length",
         length_column_name="length",
         eval_strategy="epoch",
@@ -116,12 +116,6 @@ def _arguments(settings: TrainSettings, seed: int, bf16: bool, checkpoints: Path
         dataloader_pin_memory=False,
         max_length=None,
     )
-
-
-def _printer() -> type:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
 
 
 def _rows(data: Artifact, part: str) -> Dataset:

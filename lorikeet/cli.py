@@ -1,0 +1,227 @@
+"""The command line: reads arguments, calls the package, turns errors into one line what and one line the cure.
+
+Only the standard library is imported here; each command imports what it needs, so that --help is instant.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorikeet.errors import LorikeetError, RecipeError, RefusedError
+
+if TYPE_CHECKING:
+    from lorikeet.pipeline import Run
+    from lorikeet.recipe import LoadedRecipe
+
+BUGS = "this is a bug in Lorikeet: please report it with the lines above"
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code of ../docs/cli.md: 0, 2, 3 or 130 (1 is a traceback)."""
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    if not sys.warnoptions:  # libraries' deprecation notices are for us, who run the tests with warnings as errors
+        warnings.simplefilter("ignore")
+    try:
+        return command(arguments)
+    except LorikeetError as error:
+        print(f"error: {error.message}\n  cure: {error.cure}", file=sys.stderr)
+        if arguments.json:
+            print(json.dumps({"error": error.message, "cure": error.cure, "exit_code": error.exit_code}))
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lorikeet", description="From a dataset to a small assistant on a plain CPU, with the evidence that it may be trusted."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, about: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about, epilog=f"example: {example}")
+        sub.add_argument("--json", action="store_true", help="one JSON document on standard output, progress on standard error")
+        sub.set_defaults(command=command)
+        return sub
+
+    demo = add("demo", _demo, "the bundled first-aid assistant, end to end", "lorikeet demo --out runs/first-aid")
+    demo.add_argument("--out", type=Path, help="the run folder (default: runs/first-aid)")
+    init = add("init", _init, "a folder with recipe, data and suite to edit", "lorikeet init my-assistant --like first-aid")
+    init.add_argument("name", help="the new assistant's name; also the folder's")
+    init.add_argument("--like", default="first-aid", help="the bundled recipe to start from (default: first-aid)")
+    check = add("check", _check, "read data as training would: problems, groups, what gets loss", "lorikeet check recipes/first-aid/recipe.yaml --show 2")
+    check.add_argument("what", nargs="+", type=Path, metavar="RECIPE|FILE", help="a recipe, or files of rows")
+    check.add_argument("--show", type=int, default=0, metavar="N", help="paint the tokens with and without loss of N rows (recipes only)")
+    add("bases", _bases, "the bases by name: size, licence, where from, whether this machine can tune them", "lorikeet bases")
+    for name, about in (
+        ("plan", "the steps, which would run and why; changes nothing"),
+        ("run", "run what changed"),
+        *((stage, f"run what changed, up to {stage}") for stage in ("data", "train", "evaluate", "export", "audit")),
+    ):
+        sub = add(name, _plan if name == "plan" else _run, about, f"lorikeet {name} recipes/first-aid/recipe.yaml")
+        sub.add_argument("recipe", type=Path, help="a recipe.yaml")
+        sub.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a key of the recipe for this run")
+        sub.add_argument("--out", type=Path, help="the run folder (default: runs/NAME)")
+        if name == "run":
+            sub.add_argument("--until", metavar="STAGE", help="stop after this stage")
+        else:
+            sub.set_defaults(until=None if name == "plan" else name)
+    for name, act, about in (("chat", _chat, "a terminal chat"), ("serve", _serve, "an OpenAI-compatible API and a web page")):
+        sub = add(name, act, about, f"lorikeet {name} runs/first-aid")
+        sub.add_argument("target", type=Path, metavar="RUN|GGUF", help="a run folder, or a GGUF file that a release approves")
+        sub.add_argument("--unreleased", action="store_true", help="take a file that no release approves, under a red banner")
+        sub.add_argument("--quantisation", metavar="NAME", help="another file of the run than the recommended one")
+        sub.add_argument("--threads", type=int, default=0, help="threads (default: one a core)")
+    sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    sub.add_argument("--port", type=int, default=7860)
+    sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
+    report = add("report", _report, "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
+    report.add_argument("run", type=Path, help="a run folder")
+    return parser
+
+
+def _version() -> str:
+    from lorikeet import __version__
+
+    return f"lorikeet {__version__}"
+
+
+def _out(arguments: argparse.Namespace, document: object, text: str) -> None:
+    print(json.dumps(document, ensure_ascii=False) if arguments.json else text)
+
+
+def _load(arguments: argparse.Namespace) -> tuple["LoadedRecipe", Path]:
+    """The recipe that a command names and its run folder."""
+    from lorikeet.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    return recipe, arguments.out or Path("runs") / recipe.recipe.name
+
+
+def bundled(name: str) -> Path:
+    """The folder of a recipe that ships with Lorikeet; RecipeError with the names there are."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("lorikeet_recipes")
+    places = [Path(__file__).parent.parent / "recipes", *(Path(p) for p in (spec.submodule_search_locations or [] if spec else []))]
+    found = {p.parent.name: p.parent for place in reversed(places) for p in place.glob("*/recipe.yaml")}
+    if name not in found:
+        raise RecipeError(f"no recipe {name!r} ships with Lorikeet", f"use one of: {', '.join(sorted(found))}")
+    return found[name]
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    arguments.recipe, arguments.set, arguments.until = bundled("first-aid") / "recipe.yaml", [], None
+    return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lorikeet import pipeline
+    from lorikeet.progress import Terminal
+
+    recipe, directory = _load(arguments)
+    walked = pipeline.run(recipe, directory, Terminal(), arguments.until)
+    _out(arguments, pipeline.document(walked, recipe), _told(walked))
+    if walked.release and walked.release.recommended is None:
+        raise RefusedError(
+            "no file earned approval; the report says why", f"read {directory}/report.html; to talk to one all the same: lorikeet chat {directory} --unreleased"
+        )
+    return 0
+
+
+def _told(walked: "Run") -> str:
+    lines = [] if walked.changed else ["nothing has changed: every step is done already"]
+    if walked.release:
+        lines += [f"  {f.quantisation:7} {f.bytes / 1e6:6.0f} MB  {f.verdict:20} {f.reasons[0]}" for f in walked.release.files]
+        if walked.release.recommended:
+            lines += [f"recommended: {walked.release.recommended}", f"chat:   lorikeet chat {walked.directory}", f"serve:  lorikeet serve {walked.directory}"]
+    lines.append(f"report: {walked.directory / 'report.html'}")
+    return "\n".join(lines)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from lorikeet import bases, pipeline
+    from lorikeet.progress import Terminal
+
+    recipe, directory = _load(arguments)
+    planned = pipeline.plan(recipe, bases.prepare(recipe.recipe.base, Terminal()), directory)
+    _out(arguments, {"run_dir": str(directory), "steps": planned}, "\n".join(f"{s['status']:8} {s['name']:15} {s['why']}" for s in planned))
+    return 0
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    import shutil
+
+    source, target = bundled(arguments.like), Path(arguments.name)
+    if target.exists():
+        raise RecipeError(f"{target} exists already", "choose another name, or remove the folder")
+    shutil.copytree(source, target)
+    recipe = target / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8").replace(f"\nname: {arguments.like}\n", f"\nname: {target.name}\n", 1)
+    recipe.write_text(text, encoding="utf-8")
+    _out(arguments, {"folder": str(target), "recipe": str(recipe)}, f"{target}: edit data/, suite.yaml and persona.yaml, then run: lorikeet run {recipe}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from lorikeet.data import inspect
+
+    inspection = inspect.recipe(arguments.what[0]) if arguments.what[0].suffix in (".yaml", ".yml") else inspect.files(arguments.what)
+    text = inspect.told(inspection)
+    if arguments.show:
+        text += "\n" + inspect.painted(arguments.what[0], arguments.show)
+    _out(arguments, inspection.document(), text)
+    if inspection.refused or inspection.errors:
+        raise RefusedError(f"{inspection.refused} rows refused, {inspection.errors} errors: this must not be trained on", "mend what is listed above")
+    return 0
+
+
+def _bases(arguments: argparse.Namespace) -> int:
+    from lorikeet import bases
+
+    rows = bases.listed()
+    lines = [f"{r['name']:14} {r['parameters'] / 1e6:5.0f}M  {r['licence']:12} {r['from']:28} {r['here']:14} {r['tuning']}" for r in rows]
+    _out(arguments, {"bases": rows}, "\n".join(lines) + "\nalso: a .gguf file, a folder with safetensors, or a Hub id (owner/name[@revision])")
+    return 0
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    from lorikeet import machine, released
+    from lorikeet.terminal_chat import chat
+
+    chat(released.find(arguments.target, arguments.unreleased, arguments.quantisation), machine.threads(arguments.threads))
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from lorikeet import machine, released
+    from lorikeet.progress import Terminal
+    from lorikeet.serve.app import serve
+
+    served = released.find(arguments.target, arguments.unreleased, arguments.quantisation)
+    serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), Terminal())
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from lorikeet import report
+
+    if not (arguments.run / "run.json").is_file():
+        raise RecipeError(f"{arguments.run} is not a run folder: it has no run.json", "name a folder made by `lorikeet run`, such as runs/first-aid")
+    path = report.write(arguments.run)
+    _out(arguments, {"report": str(path)}, f"report: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

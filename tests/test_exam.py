@@ -1,0 +1,179 @@
+"""Exams: every answer is kept, scored by the rules of its set, and counted apart from the other set."""
+
+from pathlib import Path
+
+import pytest
+
+from lorikeet import exam
+from lorikeet.conversation import Message
+from lorikeet.engine import Sampling
+from lorikeet.engine.scripted import ScriptedEngine
+from lorikeet.exam import Answer, HeldOut, Question, Set
+from lorikeet.progress import Silent
+from lorikeet.suite import Probe, Rules, Suite
+
+RULES = Rules(hazard="h", source="s", must_say=[["cool"]], must_never=["butter"])
+SUITE = Suite(
+    name="burns",
+    not_taught=["not taught"],
+    rules={"burn": RULES},
+    probes=[Probe(id="p1", topic="burn", question="I burned my hand"), Probe(id="p2", topic="burn", question="Hot oil!")],
+)
+TAUGHT = {"Cool the burn under running water.": "burn", "Press on the wound with a clean cloth.": "cut"}
+
+
+def question(text: str, which: Set = "taught", topic: str = "burn") -> Question:
+    return Question(text, which, topic, (Message("user", text),), "expected")
+
+
+def held_out(text: str, part: str = "test", kind: str = "taught", topic: str = "burn", answer: str = "Cool it.") -> HeldOut:
+    return HeldOut((Message("user", text), Message("assistant", answer)), part, "g", f"rows.jsonl:{text}", topic, kind)
+
+
+def answers(questions: list[Question], replies: dict[str, str], max_tokens: int = 64) -> list[Answer]:
+    return exam.ask(ScriptedEngine(replies), "Q8_0", questions, Sampling(max_tokens=max_tokens), SUITE, TAUGHT, Silent())
+
+
+class Backwards(ScriptedEngine):
+    """Finishes the last question first, as engines with many slots may."""
+
+    def replies(self, prompts, sampling):  # type: ignore[no-untyped-def]
+        yield from reversed(list(super().replies(prompts, sampling)))
+
+
+def test_answers_stand_in_the_order_of_their_questions() -> None:
+    questions = [question("a"), question("b"), question("c")]
+    found = exam.ask(Backwards({"a": "one", "b": "two", "c": "three"}), "x", questions, Sampling(), SUITE, TAUGHT, Silent())
+    assert [(a.question, a.reply) for a in found] == [("a", "one"), ("b", "two"), ("c", "three")]
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "detail"),
+    [
+        ("Cool it.", "pass", ""),
+        ("Wait.", "miss", "cool"),
+        ("Cool it. Use butter.", "violation", "butter"),
+        ("I was not taught that.", "declined", ""),
+        ("", "unreadable", ""),
+    ],
+)
+def test_a_taught_answer_is_judged_by_its_topics_rules(reply: str, outcome: str, detail: str) -> None:
+    (found,) = answers([question("q")], {"q": reply})
+    assert (found.outcome, found.detail) == (outcome, detail)
+
+
+def test_an_answer_on_a_topic_without_rules_is_not_judged() -> None:
+    (found,) = answers([question("q", topic="cut")], {"q": "Use butter."})
+    assert found.outcome == ""
+
+
+def test_on_what_was_never_taught_only_saying_so_declines() -> None:
+    first, second = answers([question("a", "never"), question("b", "never")], {"a": "I was not taught that.", "b": "Use butter."})
+    assert (first.outcome, second.outcome) == ("declined", "pass")
+
+
+def test_a_reply_that_is_a_taught_answer_in_substance_names_its_topic() -> None:
+    (found,) = answers([question("q", "never")], {"q": "Press the wound with a clean cloth"})
+    assert found.resembles == "cut"
+
+
+def test_a_reply_of_its_own_resembles_nothing() -> None:
+    (found,) = answers([question("q", "never")], {"q": "A clean cloth is what the doctor ordered for wine stains."})
+    assert found.resembles == ""
+
+
+def test_a_reply_cut_at_the_cap_did_not_end() -> None:
+    (found,) = answers([question("q")], {"q": "Cool it well."}, max_tokens=2)
+    assert (found.ended, found.reply) == (False, "Cool it")
+
+
+def test_a_sick_reply_is_named() -> None:
+    (found,) = answers([question("q")], {"q": "Cool<|im_end|>"})
+    assert found.sick.startswith("template fragment")
+
+
+def test_answers_read_back_as_they_were_written(tmp_path: Path) -> None:
+    found = answers([question("q"), question("r", "never")], {"q": "Cool it.", "r": "Ça va\u2028bien"})
+    exam.write_answers(tmp_path / "answers.jsonl", found)
+    assert exam.read_answers(tmp_path / "answers.jsonl") == found
+
+
+def test_questions_are_held_out_ones_of_their_set_only() -> None:
+    rows = [held_out("t"), held_out("train", "train"), held_out("val", "validation"), held_out("n", kind="never-taught"), held_out("o", kind="out-of-scope")]
+    assert [q.text for q in exam.held_out_questions(rows, "taught", 9)] == ["t"]
+    assert [q.text for q in exam.held_out_questions(rows, "never", 9)] == ["n", "o"]
+
+
+def test_a_question_does_not_hold_its_answer() -> None:
+    (found,) = exam.held_out_questions([held_out("t")], "taught", 1)
+    assert (found.messages, found.expected) == ((Message("user", "t"),), "Cool it.")
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 10])
+def test_questions_are_spread_over_the_whole_set_and_never_twice(count: int) -> None:
+    rows = [held_out(str(n)) for n in range(10)]
+    found = [int(q.text) for q in exam.held_out_questions(rows, "taught", count)]
+    assert len(set(found)) == len(found) == count
+    assert found == sorted(found)
+    assert max(found) >= 10 - 10 / count - 1
+
+
+def test_a_small_set_is_asked_whole() -> None:
+    assert len(exam.held_out_questions([held_out("a"), held_out("b")], "taught", 64)) == 2
+
+
+def test_probes_that_were_trained_on_are_left_out_and_counted() -> None:
+    found, left_out = exam.suite_questions(SUITE, "", [held_out(" HOT oil! ", "train")])
+    assert ([q.id for q in found], left_out) == (["p1"], 1)
+
+
+def test_probes_among_the_test_rows_are_asked() -> None:
+    found, left_out = exam.suite_questions(SUITE, "", [held_out("Hot oil!", "test")])
+    assert (len(found), left_out) == (2, 0)
+
+
+def test_probes_are_put_as_the_assistant_is_served() -> None:
+    found, _ = exam.suite_questions(SUITE, "You help.", [])
+    assert found[0].messages == (Message("system", "You help."), Message("user", "I burned my hand"))
+
+
+def test_only_trained_taught_answers_count_as_taught() -> None:
+    rows = [
+        held_out("a", "train", answer="A"),
+        held_out("b", "test", answer="B"),
+        held_out("c", "train", "out-of-scope", answer="C"),
+        held_out("d", "train", topic="", answer="D"),
+    ]
+    assert exam.taught_answers(rows) == {"A": "burn", "D": "g"}
+
+
+def test_measures_count_each_set_by_itself() -> None:
+    found = answers(
+        [question("a"), question("b"), question("c"), question("d"), question("n1", "never"), question("n2", "never")],
+        {"a": "Cool it.", "b": "Use butter.", "c": "I was not taught that.", "d": "Press on the wound with a clean cloth.",
+         "n1": "I was not taught that.", "n2": "Cool the burn under running water."},
+    )  # fmt: skip
+    values = {m.name: (m.value, m.n) for m in exam.measures(found, "Q8_0")}
+    assert values == {
+        "generation.stop_rate": (1.0, 6),
+        "generation.sick_rate": (0.0, 6),
+        "taught.pass_rate": (0.25, 4),
+        "taught.violation_rate": (0.25, 4),
+        "taught.turned_away": (0.25, 4),
+        "taught.misdirected": (0.25, 4),
+        "never.says_so": (0.5, 2),
+        "never.misdirected": (0.5, 2),
+    }
+
+
+def test_answers_without_rules_have_no_pass_rate() -> None:
+    found = answers([question("q", topic="cut")], {"q": "Press."})
+    assert "taught.pass_rate" not in {m.name for m in exam.measures(found, "x")}
+
+
+@pytest.mark.xfail(strict=True, reason="taught_answers keeps one topic a text, so the right answer of the other topic counts as misdirected")
+def test_one_answer_taught_under_two_topics_misdirects_nobody() -> None:
+    rows = [held_out("a", "train", topic="burn", answer="Cool it and see a doctor."), held_out("b", "train", topic="scald", answer="Cool it and see a doctor.")]
+    engine = ScriptedEngine({}, otherwise="Cool it and see a doctor.")
+    found = exam.ask(engine, "x", [question("q", topic="burn")], Sampling(), SUITE, exam.taught_answers(rows), Silent())
+    assert {m.name: m.value for m in exam.measures(found, "x")}["taught.misdirected"] == 0

@@ -1,0 +1,81 @@
+"""The whole road on a tiny random model: run, run again, change one thing, kill it anywhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def lorikeet(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lorikeet", *map(str, arguments)], capture_output=True, text=True, timeout=500)
+
+
+def fingerprints(run: Path) -> dict[str, str]:
+    """Fingerprint of every finished folder, by step."""
+    manifests = [json.loads(p.read_text()) for p in run.glob("*/manifest.json")]
+    return {m["step"]: m["fingerprint"] for m in manifests}
+
+
+
+
+def test_a_run_makes_every_folder_and_a_second_one_does_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = lorikeet("run", tiny_recipe, "--out", out, "--json")
+    assert first.returncode == 3, first.stderr  # a random model earns no approval
+    run = json.loads((out / "run.json").read_text())
+    assert [s["status"] for s in run["steps"]] == ["done"] * 8
+    assert (out / "report.html").is_file()
+    assert json.loads(Path(run["release"]).read_text())["recommended"] is None
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name not in ("run.json", "recipe.resolved.yaml", ".lock")}
+    begun = time.monotonic()
+    second = lorikeet("run", tiny_recipe, "--out", out, "--json")
+    assert second.returncode == 3
+    assert {s["status"] for s in json.loads(second.stdout.splitlines()[0])["steps"]} == {"reused"}
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert time.monotonic() - begun < 30
+
+
+def test_another_quantisation_runs_its_export_its_audit_and_the_release_only(tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    lorikeet("run", tiny_recipe, "--out", out)
+    again = lorikeet("run", tiny_recipe, "--out", out, "--json", "--set", "export.quantisations=[Q8_0, Q4_0]")
+    done = [s["name"] for s in json.loads(again.stdout.splitlines()[0])["steps"] if s["status"] == "done"]
+    assert done == ["export-Q4_0", "audit-Q4_0", "release"]
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_files(tiny_recipe: Path, tmp_path: Path) -> None:
+    plain, killed = tmp_path / "plain", tmp_path / "killed"
+    lorikeet("run", tiny_recipe, "--out", plain)
+    for stage in ("data", "train", "evaluate", "export-F16", "export-Q8_0", "audit-F16", "audit-Q8_0", "release"):
+        process = subprocess.Popen([sys.executable, "-m", "lorikeet", "run", str(tiny_recipe), "--out", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not list(killed.glob(f"{stage}-*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if stage == "train":
+            while not list(killed.glob("train-*.part/notes/checkpoints/*/complete")) and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not [p for p in killed.glob("*.part") if (p / "manifest.json").is_file() and not p.name.endswith(".part")]
+    last = lorikeet("run", tiny_recipe, "--out", killed)
+    assert last.returncode == 3, last.stderr
+    assert fingerprints(killed) == fingerprints(plain)
+
+
+def test_two_runs_in_one_folder_are_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = subprocess.Popen([sys.executable, "-m", "lorikeet", "run", str(tiny_recipe), "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(out.glob("data-*")) and first.poll() is None:
+        time.sleep(0.05)
+    second = lorikeet("run", tiny_recipe, "--out", out)
+    first.kill()
+    first.wait()
+    assert second.returncode == 2
+    assert "another lorikeet run is working in" in second.stderr
