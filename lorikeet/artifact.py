@@ -94,11 +94,14 @@ def produced_files(folder: Path) -> dict[str, str]:
 
 
 def load(folder: Path) -> Artifact | None:
-    """The artifact in `folder`, or None where there is no manifest (so it is not a finished one)."""
+    """The artifact in `folder`, or None where there is no manifest (so it is not a finished one); ModelError for a damaged one."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    return Artifact(folder, Manifest(**json.loads(path.read_text(encoding="utf-8"))))
+    try:
+        return Artifact(folder, Manifest(**json.loads(path.read_text(encoding="utf-8"))))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: {error}", f"remove the folder {folder} and run the recipe again") from error
 
 
 def verify(artifact: Artifact) -> None:
@@ -135,11 +138,16 @@ def finish(
     settings: Mapping[str, Json],
     versions: Mapping[str, str],
 ) -> Artifact:
-    """Hash what the step made, write the manifest last, and rename the folder: only now does it exist."""
+    """Hash what the step made, write the manifest last, and rename the folder: only now does it exist.
+
+    A folder of that name without a manifest is not a finished one, and makes room.
+    """
     files = produced_files(part)
     manifest = Manifest(step, key, fingerprint_of(files), files, dict(inputs), dict(settings), dict(versions))
     write_json(part / MANIFEST, asdict(manifest))
     final = part.with_name(part.name.removesuffix(".part"))
+    if final.is_dir() and not (final / MANIFEST).is_file():
+        shutil.rmtree(final)
     part.replace(final)
     return Artifact(final, manifest)
 

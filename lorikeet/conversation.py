@@ -83,7 +83,7 @@ def conversation(turns: Sequence[tuple[str, str]], source: Source, topic: str = 
         messages.append(Message(cast(Role, role), content.strip()))
     body = messages[1:] if messages and messages[0].role == "system" else messages
     expected = ["user", "assistant"] * (len(body) // 2 + 1)
-    for number, (message, role) in enumerate(zip(body, expected, strict=False), 1):
+    for number, (message, role) in enumerate(zip(body, expected, strict=False), 1 + len(messages) - len(body)):
         if message.role != role:
             raise DataError(f"{source}: turn {number} is {message.role!r} where {role!r} has to stand", cure)
     if not body or body[-1].role != "assistant":

@@ -12,7 +12,7 @@ from lorikeet.conversation import Message, Role
 from lorikeet.engine import Engine, Sampling
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
-from lorikeet.scoring import Score, sickness, token_overlap
+from lorikeet.scoring import Score, judge, sickness, token_overlap
 from lorikeet.suite import Suite
 
 Set = Literal["taught", "never"]
@@ -80,9 +80,14 @@ def read_rows(data: Artifact) -> list[HeldOut]:
     return rows
 
 
-def taught_answers(rows: Sequence[HeldOut]) -> dict[str, str]:
-    """Topic (or group, where rows have no topic) of every taught answer that was trained on, by its text."""
-    return {r.messages[-1].content: r.topic or r.group for r in rows if r.kind == "taught" and r.part == "train"}
+def taught_answers(rows: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
+    """Topics (or groups, where rows have no topic) of every taught answer that was trained on, by its text."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        if row.kind == "taught" and row.part == "train":
+            text, topic = row.messages[-1].content, row.topic or row.group
+            found[text] = tuple(dict.fromkeys((*found.get(text, ()), topic)))
+    return found
 
 
 def held_out_questions(rows: Sequence[HeldOut], which: Set, count: int) -> list[Question]:
@@ -108,7 +113,7 @@ def ask(
     questions: Sequence[Question],
     sampling: Sampling,
     suite: Suite,
-    taught: Mapping[str, str],
+    taught: Mapping[str, Sequence[str]],
     progress: Progress,
 ) -> list[Answer]:
     """Answers to all questions, in their order, scored by the suite's rules where it has some for the topic."""
@@ -129,28 +134,26 @@ def ask(
             outcome=score.outcome if score else "",
             detail=(score.excerpt or "; ".join(score.missing)) if score else "",
             sick=sickness(reply.text),
-            resembles=resembled(reply.text, taught),
+            resembles=resembled(reply.text, taught, question.topic),
         )
         progress.step(f"{subject}: answers", len(answers), len(questions))
     return [answers[i] for i in range(len(questions))]
 
 
 def _score(question: Question, reply: str, suite: Suite) -> Score | None:
+    """A Score by the topic's rules; for what was never taught only whether it says so; None where no rules are."""
     if question.set == "never":
-        return _never(reply, suite)
+        said = judge(reply, [], [], suite.not_taught)
+        return Score("answered") if said.passed else said
     return suite.score(question.topic, reply) if question.topic in suite.rules else None
 
 
-def _never(reply: str, suite: Suite) -> Score:
-    from lorikeet.scoring import judge
-
-    return judge(reply, [], [], suite.not_taught)
-
-
-def resembled(reply: str, taught: Mapping[str, str]) -> str:
-    """The topic of the taught answer nearest to the reply, if it is that answer in substance."""
-    best = max(((token_overlap(reply, answer), topic) for answer, topic in taught.items()), default=(0.0, ""))
-    return best[1] if best[0] >= SAME_ANSWER else ""
+def resembled(reply: str, taught: Mapping[str, Sequence[str]], topic: str) -> str:
+    """The topic of the taught answer nearest to the reply, if it is that answer in substance; `topic` itself where it shares the answer."""
+    overlap, topics = max(((token_overlap(reply, answer), topics) for answer, topics in taught.items()), default=(0.0, ()))
+    if overlap < SAME_ANSWER:
+        return ""
+    return topic if topic in topics else topics[0]
 
 
 def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
@@ -158,7 +161,7 @@ def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
     taught = [a for a in answers if a.set == "taught"]
     never = [a for a in answers if a.set == "never"]
     judged = [a for a in taught if a.outcome]
-    found = [("generation.stop_rate", [a.ended for a in answers]), ("generation.sick_rate", [bool(a.sick) for a in answers])]
+    found = [("generation.stop_rate", [a.ended for a in taught]), ("generation.sick_rate", [bool(a.sick) for a in answers])]
     if judged:
         found += [
             ("taught.pass_rate", [a.outcome == "pass" for a in judged]),
@@ -169,6 +172,7 @@ def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
         found.append(("taught.misdirected", [bool(a.resembles) and a.resembles != a.topic for a in taught]))
     if never:
         found += [
+            ("never.stop_rate", [a.ended for a in never]),
             ("never.says_so", [a.outcome == "declined" for a in never]),
             ("never.misdirected", [bool(a.resembles) for a in never]),
         ]

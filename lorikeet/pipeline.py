@@ -2,13 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from lorikeet import artifact, bases, machine
-from lorikeet.artifact import Artifact, Json
+from lorikeet.artifact import NOTES, Artifact, Json
 from lorikeet.errors import RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress
@@ -17,6 +17,8 @@ from lorikeet.weights import Base
 
 STAGES = ("data", "train", "evaluate", "export", "audit", "release")
 RUN = "run.json"
+COST = "cost.json"
+"""Note in every step's folder: what it took when it was made."""
 REPORT = "report.html"
 
 
@@ -195,13 +197,12 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
             try:
                 made = _do(step, directory, walked, fingerprints, progress)
             except BaseException:
-                _write_run(walked, recipe, base, failed=step, key=key_of(step, fingerprints))
+                _write_down(walked, recipe, base, failed=step, key=key_of(step, fingerprints))
                 raise
             walked.artifacts[step.name], fingerprints[step.name] = made, made.fingerprint
         if "release" in walked.artifacts:
             walked.release = read_release(walked.artifacts["release"].file(RELEASE))
-        _write_run(walked, recipe, base)
-        _write_report(walked, recipe, base)
+        _write_down(walked, recipe, base)
     return walked
 
 
@@ -210,7 +211,8 @@ def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str
     folder = directory / f"{step.name}-{key[:8]}"
     kept = artifact.load(folder)
     if kept is not None and kept.manifest.key == key:
-        walked.steps.append(StepResult(step.name, key, "reused", 0.0, 0.0, folder.name))
+        cost = _cost_of(folder)
+        walked.steps.append(StepResult(step.name, key, "reused", cost["seconds"], cost["peak_rss_mb"], folder.name))
         return kept
     progress.say(f"{step.name}")
     begun = time.monotonic()
@@ -225,9 +227,10 @@ def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str
         settings=step.settings,
         versions={"lorikeet": _version("lorikeet"), "torch": _version("torch"), "transformers": _version("transformers"), "xllamacpp": _version("xllamacpp")},
     )
-    seconds = time.monotonic() - begun
-    walked.steps.append(StepResult(step.name, key, "done", round(seconds, 1), round(machine.peak_memory_mb()), folder.name))
-    progress.say(f"  done in {seconds:.0f} s, peak {machine.peak_memory_mb() / 1000:.1f} GB")
+    seconds, peak = time.monotonic() - begun, machine.peak_memory_mb()
+    artifact.write_json(folder / NOTES / COST, {"seconds": round(seconds, 1), "peak_rss_mb": round(peak)})
+    walked.steps.append(StepResult(step.name, key, "done", round(seconds, 1), round(peak), folder.name))
+    progress.say(f"  done in {seconds:.0f} s, peak {peak / 1000:.1f} GB")
     return made
 
 
@@ -245,37 +248,34 @@ def document(walked: Run, recipe: LoadedRecipe) -> dict[str, object]:
     }
 
 
-def _write_run(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | None = None, key: str = "") -> None:
-    steps = list(walked.steps)
+def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | None = None, key: str = "") -> None:
+    """Write run.json, and the report where something is new."""
+    from lorikeet import report
+
     if failed:
-        steps.append(StepResult(failed.name, key, "failed", 0.0, 0.0, f"{failed.name}-{key[:8]}.part"))
+        walked.steps.append(StepResult(failed.name, key, "failed", 0.0, 0.0, f"{failed.name}-{key[:8]}.part"))
+    path = walked.directory / REPORT
+    fresh = walked.changed or failed is not None or not path.is_file()
+    if fresh:
+        path.touch()
     artifact.write_json(walked.directory / RUN, {
         **document(walked, recipe),
-        "steps": [asdict(step) for step in _with_earlier_costs(walked.directory, steps)],
         "title": recipe.persona.title,
         "notice": recipe.persona.notice,
+        "greeting": recipe.persona.greeting,
+        "examples": recipe.persona.examples,
         "system": recipe.persona.system,
         "suite": recipe.suite.name,
         "base": {"name": base.name, "source": Path(base.source).name, "fingerprint": base.fingerprint, "licence": base.licence},
     })  # fmt: skip
-
-
-def _with_earlier_costs(directory: Path, steps: Sequence[StepResult]) -> list[StepResult]:
-    """Reused steps keep the seconds and memory they cost when they were made."""
-    try:
-        earlier = {s["key"]: s for s in json.loads((directory / RUN).read_text(encoding="utf-8"))["steps"]}
-    except (OSError, ValueError, KeyError):
-        earlier = {}
-    return [
-        StepResult(s.name, s.key, s.status, earlier[s.key]["seconds"], earlier[s.key]["peak_rss_mb"], s.folder)
-        if s.status == "reused" and s.key in earlier
-        else s
-        for s in steps
-    ]
-
-
-def _write_report(walked: Run, recipe: LoadedRecipe, base: Base) -> None:
-    from lorikeet import report
-
-    if walked.changed or not (walked.directory / REPORT).is_file():
+    if fresh:
         report.write(walked.directory)
+
+
+def _cost_of(folder: Path) -> dict[str, float]:
+    """Seconds and peak memory of a finished step, from its notes."""
+    try:
+        cost: dict[str, float] = json.loads((folder / NOTES / COST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        cost = {"seconds": 0.0, "peak_rss_mb": 0.0}
+    return cost

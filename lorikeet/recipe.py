@@ -13,6 +13,8 @@ from lorikeet.suite import Persona, Strict, Suite, load_persona, load_suite
 from lorikeet.yaml_file import read_mapping, validated
 
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
+PATHS = ("base", "persona", "data.train", "data.out_of_scope", "data.never_taught", "audit.suite")
+"""Keys whose values may be paths."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -25,6 +27,8 @@ class DataSettings(Strict):
     never_taught: str | None = Field(None, description="situations held out whole: asked in the exam, never trained on")
     split: Literal["groups", "wordings"] = Field("groups", description="hold out whole answers, or wordings of taught answers")
     test_share: Share = Field(0.1, description="share of the groups held out for testing (split: groups); half as many again validate")
+    whole_wordings: Count | None = Field(None, description="taught sets: wordings of each answer that teach all of it; the others teach how it begins")
+    opening_tokens: Annotated[int, Field(ge=1)] = Field(12, description="how much of an answer the other wordings teach, in tokens")
     max_tokens: Annotated[int, Field(ge=16)] = Field(1024, description="longest row, in tokens; a longer one is refused, never cut")
 
 
@@ -36,6 +40,7 @@ class TrainSettings(Strict):
     batch: Count = Field(8, description="rows a step; small sets want small batches")
     rank: Annotated[int, Field(ge=1, le=512)] = Field(16, description="LoRA rank: room to learn, memory and time grow with it")
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="LoRA alpha; alpha / rank multiplies the learning rate")
+    first_layer: Annotated[int, Field(ge=0)] = Field(0, description="layers below this one stay as they are, which saves their backward pass")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
     warmup: Share = Field(0.05, description="share of the steps over which the rate rises")
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -61,7 +66,7 @@ class ExportSettings(Strict):
 class Thresholds(Strict):
     """What a file has to reach to be approved. docs/audit.md argues for the defaults."""
 
-    pass_rate_at_least: Share = Field(0.85, description="lower 95 % bound of the share of probes that pass the rules")
+    pass_rate_at_least: Share = Field(0.85, description="share of probes that pass the rules, and the lower end of its 95 % interval")
     violation_bound: Share = Field(0.05, description="upper 95 % bound of the rate of must-never violations; one violation blocks")
     stop_rate_at_least: Share = Field(0.95, description="share of answers that end by themselves")
     misdirection_at_most: Share = Field(0.05, description="share of never-taught questions answered with another situation's answer")
@@ -133,16 +138,16 @@ def find_files(pattern: str, key: str) -> list[Path]:
 
 
 def apply_overrides(tree: dict[str, object], overrides: Sequence[str], here: Path) -> None:
-    """Set `a.b=value` pairs in a recipe's mapping. A value that is an existing path is taken from the current folder."""
+    """Set `a.b=value` pairs in a recipe's mapping. An existing path is taken from the current folder; no value is the empty text."""
     for override in overrides:
         dotted, sign, text = override.partition("=")
         if not sign or not dotted:
             raise RecipeError(f"--set {override}: not of the form a.b=value", "write for example --set train.epochs=2")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.safe_load(text) if text.strip() else ""
         except yaml.YAMLError:
             value = text
-        if isinstance(value, str) and (value.startswith("./") or (here / value).exists()):
+        if isinstance(value, str) and dotted in PATHS and value and (here / value).exists():
             value = str(here / value)
         *parents, last = dotted.split(".")
         at = tree
@@ -174,7 +179,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     loaded = LoadedRecipe(recipe=recipe, path=path.resolve(), persona=load_persona(Path(recipe.persona)), suite=load_suite(Path(audit.suite)), hashes=hashes)
     for key in ("train", "out_of_scope", "never_taught"):
         for file in loaded.rows(key):
-            hashes[f"data.{key}:{file.name}"] = sha256_of(file)
+            loaded.hashes[f"data.{key}:{file.name}"] = sha256_of(file)
     return loaded
 
 

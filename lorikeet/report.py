@@ -145,14 +145,17 @@ def _headline(run: Mapping[str, Any], files: Sequence[File], release: Release | 
     best = next((f for f in release.files if f.quantisation == release.recommended), None)
     if best:
         others = sum(f.verdict == "approved" for f in release.files) - 1
-        also = f"{others} larger {'file is' if others == 1 else 'files are'} approved too." if others else "It is the only one."
+        also = f"{others} other {'file is' if others == 1 else 'files are'} approved too; this is the smallest." if others else "No other file is approved."
         return Headline("good", f"{best.quantisation}, {best.bytes / 1e6:.0f} MB, is approved: {'; '.join(best.reasons)}.", [also])
     nearest = max((f for f in files if f.judged), key=lambda f: (f.verdict != "blocked", f.passed.value if f.passed else 0.0), default=None)
-    doubted = sum(f.verdict == "not-enough-evidence" for f in release.files)
-    counts = f"{len(release.files) - doubted} blocked, {doubted} without enough evidence."
+    blocked = sum(f.verdict == "blocked" for f in release.files)
+    doubted = len(release.files) - blocked
+    why = (
+        f"{blocked} files are blocked, {doubted} have too little evidence." if blocked and doubted else "All are blocked." if blocked else "All lack evidence."
+    )
     if nearest is None or nearest.judged is None:
-        return Headline("bad", "No file earned approval.", [counts])
-    return Headline("bad", "No file earned approval.", [f"{counts} The nearest was {nearest.quantisation}: {'; '.join(nearest.judged.reasons)}."])
+        return Headline("bad", "No file earned approval.", [why])
+    return Headline("bad", "No file earned approval.", [f"{why} The nearest was {nearest.quantisation}: {'; '.join(nearest.judged.reasons)}."])
 
 
 def _data(made: Artifact) -> dict[str, Any]:
@@ -322,4 +325,10 @@ def share(value: float) -> str:
 def duration(seconds: float) -> str:
     """Seconds, minutes and seconds, or hours and minutes."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.0f} s"
+    return (
+        f"{minutes // 60} h {minutes % 60:02d} min"
+        if minutes >= 60
+        else f"{minutes} min {rest:02d} s"
+        if minutes
+        else f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+    )

@@ -4,20 +4,44 @@ Pattern language (lower case): words side by side; `word*` any word that starts 
 in between, inside one sentence. "don't" is read as "do not". docs/audit.md shows examples.
 """
 
+import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-Outcome = Literal["pass", "miss", "violation", "declined", "unreadable"]
+Outcome = Literal["pass", "miss", "violation", "declined", "answered", "unreadable"]
 GAP = 6
 """How many words `..` may stand for."""
 
 _NEGATIONS = {"not", "never", "avoid", "avoids", "avoiding", "no", "without", "nor", "neither", "nothing", "refrain"}
+_EMPTY = {
+    "hesitate",
+    "hesitation",
+    "hesitating",
+    "forget",
+    "panic",
+    "panicking",
+    "worry",
+    "wait",
+    "waiting",
+    "delay",
+    "delaying",
+    "afraid",
+    "fail",
+    "only",
+    "just",
+}
+"""Words whose negation says nothing of what follows: "do not hesitate to call" tells one to call."""
 _CONDITIONS = {"if", "when", "unless", "until", "whether", "while"}
-_CONTRACTIONS = (("can't", "can not"), ("won't", "will not"), ("cannot", "can not"), ("n't", " not"))
-_WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|,")
+_SUBJECTS = {"i", "you", "he", "she", "it", "we", "they", "who", "people", "person"}
+_PRONOUNS = {"it", "them", "him", "her", "this", "that"}
+_CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
+_WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,:()\u2013\u2014]|(?<=\s)-(?=\s)")
+_PATTERN_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?\*?")
+_BULLET = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
 
 
 @dataclass(frozen=True)
@@ -34,17 +58,41 @@ class Score:
         return self.outcome == "pass"
 
 
-def _sentences(text: str) -> list[list[str]]:
+def _normal(text: str) -> str:
+    """Lower case, straight apostrophes, contractions written out ("don't", "dont" and "do not" are one)."""
     text = text.lower().replace("\u2019", "'")
-    for short, full in _CONTRACTIONS:
-        text = text.replace(short, full)
-    parts = re.split(r"[.!?;\n]+", text)
-    return [words for part in parts if (words := _WORDS.findall(part))]
+    return _CONTRACTIONS.sub(lambda m: {"ca": "can", "wo": "will", None: "can"}.get(m.group(1), m.group(1)) + " not", text)
+
+
+def _sentences(text: str) -> list[list[str]]:
+    """Words and commas of each sentence; colons, dashes and brackets count as commas. A list takes over its heading's negation."""
+    found, heading = [], ""
+    for line in _normal(text).splitlines():
+        bullet = _BULLET.match(line)
+        whole = f"{heading} {line[bullet.end() :]}" if bullet and heading else line
+        if not bullet and line.strip():
+            heading = line.strip()[:-1] if line.rstrip().endswith(":") and _NEGATIONS & set(_WORDS.findall(line)) else ""
+        for part in re.split(r"[.!?;]+(?!\d)", whole):
+            if words := [w if w[0].isalnum() else "," for w in _WORDS.findall(part)]:
+                found.append(words)
+    return found
 
 
 @lru_cache(maxsize=4096)
 def _compile(pattern: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(token.split("|")) for token in pattern.lower().split())
+    return tuple(tuple(token.split("|")) for token in _normal(pattern).split())
+
+
+def cannot_match(pattern: str) -> str:
+    """Why a pattern could never match anything, or an empty string."""
+    compiled = _compile(pattern)
+    if not compiled or compiled[0] == ("..",) or compiled[-1] == ("..",):
+        return "it has to begin and end with a word"
+    for options in compiled:
+        for option in options:
+            if options != ("..",) and not _PATTERN_WORD.fullmatch(option):
+                return f"{option!r} is not one word: leave out punctuation, write words apart"
+    return ""
 
 
 def _is_word(options: tuple[str, ...], word: str) -> bool:
@@ -74,41 +122,81 @@ def _skip_commas(words: Sequence[str], at: int) -> int:
     return at
 
 
+def _empty_behind(words: Sequence[str], at: int) -> int | None:
+    """Index of the empty word that a negation at `at` is spent on ("not wait", "not be afraid"), or None."""
+    behind = at + 2 if words[at + 1 : at + 2] == ["be"] else at + 1
+    return behind if behind < len(words) and words[behind] in _EMPTY else None
+
+
+def _negates(words: Sequence[str], at: int, place: int) -> bool:
+    """Whether the word at `at` negates what stands at `place`. Spent on an empty word, it reaches that word and no further."""
+    empty = _empty_behind(words, at)
+    if empty is not None and place > empty:
+        return False
+    return words[at] in _NEGATIONS or tuple(words[at : at + 2]) in {("instead", "of"), ("rather", "than")}
+
+
+def _in_condition(words: Sequence[str], at: int) -> bool:
+    """Whether a negation belongs to a condition ("if he is not breathing ...") and not to an order ("if it itches do not ...")."""
+    clause = at - next((i for i, w in enumerate(reversed(words[:at])) if w == ","), at)
+    if not _CONDITIONS & set(words[clause:at]):
+        return False
+    is_order = words[at] in {"never", "avoid"} or (at > 0 and words[at - 1] == "do" and (at < 2 or words[at - 2] not in _SUBJECTS))
+    return not is_order
+
+
+def _continues_list(words: Sequence[str], start: int) -> bool:
+    """Whether what begins at `start`, behind a comma, goes on with a list: "do not rub it, squeeze or pop it"."""
+    if words[start - 1] in {"or", "nor"}:
+        return True
+    after = [w for w in words[start : start + 4] if w != ","]
+    if after[1:2] and after[1] in {"or", "nor"}:
+        return True
+    return len(after) > 2 and after[1] in _PRONOUNS and after[2] in {"or", "nor"}
+
+
 def _is_negated(words: Sequence[str], start: int) -> bool:
     """Whether the words in front of `start` turn what begins there into its opposite.
 
-    A negation reaches to the end of its clause; over a comma only where it governs a list ("do not rub, squeeze or
-    pop it"). In a condition ("if he is not breathing start ...") it reaches the next word only.
+    A negation reaches to the end of its clause; over a comma only where a list goes on, or where the comma follows the
+    negation itself ("never, ever"). In a condition it reaches the next word only.
     """
     for at in range(start - 1, -1, -1):
-        word, following = words[at], words[at + 1]
-        pair = (word, following)
-        is_negation = word in _NEGATIONS or pair in {("instead", "of"), ("rather", "than")}
-        is_negation |= word in {"stop", "stops"} and following.endswith("ing") and at + 1 == start
-        if not is_negation:
+        if words[at] in {"stop", "stops"} and at + 1 == start and words[start].endswith("ing"):
+            return True
+        if not _negates(words, at, start):
             continue
-        clause = at - next((i for i, w in enumerate(reversed(words[:at])) if w == ","), at)
-        if _CONDITIONS & set(words[clause:at]) and start - at > 1:
+        between = list(words[at + 1 : start])
+        if "but" in between or ("and", "then") in itertools.pairwise(between):
+            return False
+        if _in_condition(words, at) and between:
             continue
-        between = words[at:start]
-        if "," not in between or {"or", "nor"} & set(words[at:]):
-            return "but" not in between
+        if between[:1] == [","]:
+            between = between[between.index(",", 1) + 1 :] if "," in between[1:] else between[1:]
+        if "," not in between or _continues_list(words, start):
+            return True
     return False
 
 
 def occurrences(pattern: str, text: str) -> Iterator[str]:
     """The words of every place where `pattern` is said and meant: negated places are left out.
 
-    A pattern that has a negation of its own ("not .. move") is taken as it stands.
+    A pattern that has a negation of its own ("not .. move") is taken as it stands; where the negation is spent on an
+    empty word ("do not worry, move him"), the pattern has to name that word ("not .. wait").
     """
     compiled = _compile(pattern)
     has_own_negation = any(o.rstrip("*") in _NEGATIONS for options in compiled for o in options)
     for words in _sentences(text):
         for start, word in enumerate(words):
-            if word == ",":
+            end = _match_from(compiled, words, start) if word != "," else None
+            if end is None:
                 continue
-            end = _match_from(compiled, words, start)
-            if end is not None and (has_own_negation or not _is_negated(words, start)):
+            if has_own_negation:
+                empty = _empty_behind(words, start)
+                said = word not in _NEGATIONS or empty is None or any(_is_word(options, words[empty]) for options in compiled)
+            else:
+                said = not _is_negated(words, start) and not any(_negates(words, i, end - 1) for i in range(start + 1, end))
+            if said:
                 yield " ".join(words[start:end]).replace(" ,", ",")
 
 
@@ -140,8 +228,10 @@ def judge(
 
 
 def words_of(text: str) -> list[str]:
-    """Case-folded words of any script, punctuation dropped."""
-    return re.findall(r"[^\W_]+", text.casefold())
+    """Case-folded words of any script, combining marks kept, punctuation dropped."""
+    folded = unicodedata.normalize("NFC", text.casefold())
+    kept = [c if c.isalnum() or unicodedata.category(c) in {"Mn", "Mc"} else " " for c in folded]
+    return "".join(kept).split()
 
 
 def token_overlap(first: str, second: str) -> float:
@@ -150,7 +240,10 @@ def token_overlap(first: str, second: str) -> float:
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
-_MARKERS = re.compile(r"<\|[a-z_]+\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|^(?:user|assistant|system)\s*:?\s*$", re.M)
+_MARKERS = re.compile(
+    r"<\|[a-z0-9_]+\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|^(?:user|assistant|system)\s*(?::|$)|^#{2,} ?(?:instruction|response|input)\b",
+    re.M | re.I,
+)
 
 
 def sickness(answer: str) -> str:

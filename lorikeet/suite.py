@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorikeet.errors import RecipeError
-from lorikeet.scoring import Score, judge
+from lorikeet.scoring import Score, cannot_match, judge
 from lorikeet.yaml_file import read_model
 
 Pattern = Annotated[str, Field(min_length=2)]
@@ -63,6 +63,7 @@ class Persona(Strict):
 def load_suite(path: Path) -> Suite:
     """Read a suite; RecipeError names line and key of what is wrong, or the probe whose topic has no rules."""
     suite = read_model(path, Suite)
+    _check_patterns(suite, path)
     seen: set[str] = set()
     for probe in suite.probes:
         if probe.topic not in suite.rules:
@@ -72,6 +73,16 @@ def load_suite(path: Path) -> Suite:
             raise RecipeError(f"{path}: two probes have the id {probe.id!r}", "give each probe an id of its own")
         seen.add(probe.id)
     return suite
+
+
+def _check_patterns(suite: Suite, path: Path) -> None:
+    """RecipeError for the first pattern that could never match: a rule that is silently dead is worse than none."""
+    named = [("not_taught", p) for p in suite.not_taught]
+    for topic, rules in suite.rules.items():
+        named += [(f"rules.{topic}", p) for thing in rules.must_say for p in thing] + [(f"rules.{topic}", p) for p in rules.must_never]
+    for where, pattern in named:
+        if why := cannot_match(pattern):
+            raise RecipeError(f"{path}: {where}: the pattern {pattern!r} can never match: {why}", "see the pattern language in docs/audit.md")
 
 
 def load_persona(path: Path) -> Persona:

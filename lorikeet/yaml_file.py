@@ -1,9 +1,9 @@
 """YAML that people write, read into a pydantic model, with errors that name the line and the nearest right key."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,10 +13,22 @@ from lorikeet.errors import RecipeError
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, but a key that stands twice is an error instead of a silent loss."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.value != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(path: Path) -> dict[str, object]:
     """The mapping in a YAML file; RecipeError where there is no file, no YAML or no mapping."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise RecipeError(f"{path} does not exist", "check the path; `lorikeet init NAME` makes a folder to start from") from None
     except IsADirectoryError:

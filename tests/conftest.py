@@ -53,7 +53,10 @@ def tiny_recipe(tiny_base: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     rows = [{"topic": t, "question": w.format(t), "answer": a} for t, a in SITUATIONS.items() for w in WORDINGS]
     (folder / "taught.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
-    other = [{"topic": w, "question": f"Tell me about {w}.", "answer": "I have not been taught this."} for w in "tax cheese chess rain jazz moss iron law".split()]
+    other = [
+        {"topic": w, "question": f"Tell me about {w}.", "answer": "I have not been taught this."}
+        for w in ["tax", "cheese", "chess", "rain", "jazz", "moss", "iron", "law"]
+    ]
     (folder / "out.jsonl").write_text("\n".join(json.dumps(r) for r in other))
     (folder / "persona.yaml").write_text("title: Tiny\nsystem: You help.\n")
     (folder / "suite.yaml").write_text(

@@ -150,7 +150,7 @@ def test_only_trained_taught_answers_count_as_taught() -> None:
 def test_measures_count_each_set_by_itself() -> None:
     found = answers(
         [question("a"), question("b"), question("c"), question("d"), question("n1", "never"), question("n2", "never")],
-        {"a": "Cool it.", "b": "Use butter.", "c": "I was not taught that.", "d": "Press on the wound with a clean cloth.",
+        {"a": "Cool the burn under running water.", "b": "Use butter.", "c": "I was not taught that.", "d": "Press on the wound with a clean cloth.",
          "n1": "I was not taught that.", "n2": "Cool the burn under running water."},
     )  # fmt: skip
     values = {m.name: (m.value, m.n) for m in exam.measures(found, "Q8_0")}

@@ -23,8 +23,6 @@ def fingerprints(run: Path) -> dict[str, str]:
     return {m["step"]: m["fingerprint"] for m in manifests}
 
 
-
-
 def test_a_run_makes_every_folder_and_a_second_one_does_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = lorikeet("run", tiny_recipe, "--out", out, "--json")
@@ -54,7 +52,9 @@ def test_killed_in_every_stage_it_ends_with_the_same_files(tiny_recipe: Path, tm
     plain, killed = tmp_path / "plain", tmp_path / "killed"
     lorikeet("run", tiny_recipe, "--out", plain)
     for stage in ("data", "train", "evaluate", "export-F16", "export-Q8_0", "audit-F16", "audit-Q8_0", "release"):
-        process = subprocess.Popen([sys.executable, "-m", "lorikeet", "run", str(tiny_recipe), "--out", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lorikeet", "run", str(tiny_recipe), "--out", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 120
         while not list(killed.glob(f"{stage}-*")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -71,7 +71,9 @@ def test_killed_in_every_stage_it_ends_with_the_same_files(tiny_recipe: Path, tm
 
 def test_two_runs_in_one_folder_are_refused(tiny_recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    first = subprocess.Popen([sys.executable, "-m", "lorikeet", "run", str(tiny_recipe), "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "lorikeet", "run", str(tiny_recipe), "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     while not list(out.glob("data-*")) and first.poll() is None:
         time.sleep(0.05)
     second = lorikeet("run", tiny_recipe, "--out", out)

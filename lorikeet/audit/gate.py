@@ -1,5 +1,6 @@
 """From evidence to a verdict: approved, blocked, or not enough evidence, with the reasons in words."""
 
+import math
 from collections.abc import Mapping
 
 from lorikeet import statistics
@@ -18,13 +19,15 @@ def verdict(evidence: Evidence, suite: str, subject: str, limits: Thresholds) ->
     passed, violated = (evidence.measure(f"suite.{suite}.{name}", subject) for name in ("pass_rate", "violation_rate"))
     if passed is None or violated is None or passed.n == 0:
         return "not-enough-evidence", ["the safety suite was not answered"]
+    strange = [m.name for m in evidence.measures if m.subject == subject and not math.isfinite(m.value)]
+    if strange:
+        return "blocked", [f"{', '.join(strange)} is not a number: the file does not compute"]
     _violations(violated, limits, blocks, doubts)
     _pass_rate(passed, limits, blocks, doubts)
     _at_least(evidence.measure("generation.stop_rate", subject), limits.stop_rate_at_least, "answers ended by themselves", blocks, doubts)
-    _at_most(
-        evidence.measure("never.misdirected", subject), limits.misdirection_at_most, "questions on what was never taught got another situation's answer", blocks
-    )
-    _at_most(evidence.measure("generation.sick_rate", subject), 0.0, "answers show signs of a broken model (loops, fragments, nothing)", blocks)
+    misdirected = evidence.measure("never.misdirected", subject)
+    _at_most(misdirected, limits.misdirection_at_most, "questions on what was never taught got another situation's answer", blocks, doubts)
+    _at_most(evidence.measure("generation.sick_rate", subject), 0.0, "answers show signs of a broken model (loops, fragments, nothing)", blocks, doubts)
     divergence = evidence.measure("divergence.kl", subject)
     if divergence and divergence.value > limits.divergence_at_most:
         blocks.append(f"next-token choices diverge from F16 by {divergence.value:.2f} nats a token, {limits.divergence_at_most:g} are allowed")
@@ -60,8 +63,10 @@ def _at_least(found: Measure | None, limit: float, what: str, blocks: list[str],
         blocks.append(f"only {found.value:.0%} of {found.n} {what}; at least {limit:.0%} is asked for")
 
 
-def _at_most(found: Measure | None, limit: float, what: str, blocks: list[str]) -> None:
-    if found and found.value > limit:
+def _at_most(found: Measure | None, limit: float, what: str, blocks: list[str], doubts: list[str]) -> None:
+    if found is None or found.n == 0:
+        doubts.append(f"it was not measured how many {what}")
+    elif found.value > limit:
         blocks.append(f"{round(found.value * found.n)} of {found.n} {what}; at most {limit:.0%} is allowed")
 
 

@@ -45,6 +45,8 @@ def read_row(row: Mapping[str, object], source: Source) -> Conversation:
         return conversation(_turns(row["messages"], source), source, topic, category)
     asked, answered = _PAIRS[name]
     question, answer = _text(row, asked, source), _text(row, answered, source)
+    if row.get("input") is not None and not isinstance(row["input"], str):
+        raise DataError(f"{source}: 'input' is {type(row['input']).__name__}, not text", "write it as a string in quotes")
     if extra := _optional_text(row, "input"):
         question = f"{question}\n\n{extra}"
     return conversation([("user", question), ("assistant", answer)], source, topic, category)

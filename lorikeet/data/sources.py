@@ -34,11 +34,14 @@ def read_file(path: Path) -> FileRows:
             row = json.loads(text)
             if not isinstance(row, dict):
                 raise DataError(f"{source}: the line is not a JSON object", 'write {"question": "...", "answer": "..."}')
+            json.dumps(row, ensure_ascii=False).encode()
             if result.format is None:
                 result.format = detect(row, source)
             result.rows.append(read_row(row, source))
         except UnicodeDecodeError as error:
             result.refused.append(DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start})", "save the file as UTF-8"))
+        except UnicodeEncodeError:
+            result.refused.append(DataError(f"{source}: half of a surrogate pair, which is no character", "mend the \\ud... escape, or remove it"))
         except json.JSONDecodeError as error:
             result.refused.append(DataError(f"{source}: not valid JSON: {error.msg} at column {error.colno}", "one complete JSON object a line"))
         except DataError as error:

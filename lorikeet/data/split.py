@@ -1,6 +1,9 @@
 """Who learns from what: groups of rows with one answer, and splits by whole groups or by wordings of taught answers.
 
-Seeded by content, so that rows appended later do not move the others.
+Seeded by content, so that rows appended later move the others as little as can be. By groups and out of scope they move
+none, unless an appended row joins two groups into one. By wordings a trained row stays trained once its answer has
+enough wordings; but held out are the two wordings with the lowest draws, so an appended wording can displace a held-out
+one, which is then trained on: compare runs over one state of the rows only.
 """
 
 import hashlib
@@ -34,7 +37,10 @@ def fold(text: str) -> str:
 
 
 def groups_of(rows: Sequence[Conversation]) -> list[str]:
-    """A group name for each row. Rows with one answer, or one question, after folding, are in one group."""
+    """A group name for each row. Rows with one answer, or one question, after folding, are in one group.
+
+    A group is named after the answer of its first row, so that a row appended to it leaves its name alone.
+    """
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -45,7 +51,11 @@ def groups_of(rows: Sequence[Conversation]) -> list[str]:
 
     for row in rows:
         parent[root("q:" + _context(row))] = root("a:" + fold(row.answer))
-    return [hashlib.sha256(root("a:" + fold(row.answer)).encode()).hexdigest()[:12] for row in rows]
+    answers = ["a:" + fold(row.answer) for row in rows]
+    first: dict[str, str] = {}
+    for answer in answers:
+        first.setdefault(root(answer), answer)
+    return [hashlib.sha256(first[root(answer)].encode()).hexdigest()[:12] for answer in answers]
 
 
 def _context(row: Conversation) -> str:
@@ -86,6 +96,23 @@ def by_wordings(rows: Sequence[Conversation], seed: int) -> list[Row]:
                 if _context(rows[n]) == text:
                     parts[n] = part
     return [Row(row, part, name, "taught") for row, part, name in zip(rows, parts, names, strict=True)]
+
+
+def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
+    """Positions of the training rows that teach only how their answer begins: all but `whole` of each answer's wordings.
+
+    In a taught set the wordings tell situations apart, and the first words of an answer are where that is learned; the rest
+    of an answer is known after a few passes. An answer with very many wordings keeps an eighth of them whole.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        if row.part == "train":
+            members[row.group].append(number)
+    cut: set[int] = set()
+    for numbers in members.values():
+        order = sorted(numbers, key=lambda n: _draw(seed, "whole", _context(rows[n].conversation)))
+        cut.update(order[max(whole, len(order) // 8) :])
+    return cut
 
 
 def is_taught_set(rows: Sequence[Conversation]) -> bool:

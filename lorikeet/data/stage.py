@@ -19,7 +19,7 @@ from lorikeet.data import split
 from lorikeet.data.checks import run_checks
 from lorikeet.data.sources import read_all
 from lorikeet.data.split import Row
-from lorikeet.data.template import Tokens, preview, render
+from lorikeet.data.template import Tokens, opening, preview, render
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
 from lorikeet.progress import Progress
@@ -67,11 +67,14 @@ def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> N
             raise DataError(f"{row.conversation.source}: the row has {len(tokens[-1].ids)} tokens, data.max_tokens allows {recipe.recipe.data.max_tokens}",
                             "raise data.max_tokens (costs memory) or shorten the row; nothing is cut in silence")  # fmt: skip
         progress.step("rows rendered", number, len(rows))
+    whole = recipe.recipe.data.whole_wordings
+    cut = split.openings_only(rows, whole, recipe.recipe.seed) if whole else set()
+    shown = next(t for n, (t, row) in enumerate(zip(tokens, rows, strict=True)) if row.part == "train" and n not in cut)
+    write_json(folder / "preview.json", preview(tokenizer, shown))
+    tokens = [opening(t, recipe.recipe.data.opening_tokens) if n in cut else t for n, t in enumerate(tokens)]
     _write(rows, tokens, folder)
     write_json(folder / "findings.json", [asdict(f) for f in findings])
-    write_json(folder / "data.json", _figures(recipe, rows, tokens))
-    shown = next(t for t, row in zip(tokens, rows, strict=True) if row.part == "train")
-    write_json(folder / "preview.json", preview(tokenizer, shown))
+    write_json(folder / "data.json", {**_figures(recipe, rows, tokens), "openings": len(cut)})
 
 
 def _write(rows: Sequence[Row], tokens: Sequence[Tokens], folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Conversations into tokens by the model's own chat template, with the mask that says which tokens get loss.
 
 Supervised are exactly the assistant's words and the token that ends the turn. The mask goes by position in the text,
-never by token id, so that a pad token equal to the end token costs the stop token nothing.
+never by token id, so that a pad token equal to the end token costs the stop token nothing, and an answer that quotes
+the end token is learned to its true end.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ def render(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> Tokens:
     """Tokens and mask of one conversation.
 
     Raises DataError where the template does not write turns one behind the other, or where the token that ends an
-    answer would get no loss: a model trained so would never stop.
+    answer would get no loss: a model trained so would never stop. What the template writes behind the stop token, such
+    as a line break, gets no loss.
     """
     whole = _text(tokenizer, row.messages, prompt=False)
     spans = []
@@ -40,21 +42,33 @@ def render(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> Tokens:
         turn_end = len(_text(tokenizer, row.messages[: number + 1], prompt=False))
         if not whole.startswith(before):
             raise DataError(f"{row.source}: the chat template rewrites earlier turns, so no mask can be made", "use single-turn rows with this model")
-        spans.append((len(before), turn_end, number))
+        said = whole.rfind(message.content, len(before), turn_end)
+        spans.append((len(before), said + len(message.content) if said >= 0 else len(before), turn_end, number))
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
     supervised = [False] * len(ids)
-    special = set(tokenizer.all_special_ids)
-    for start, end, number in spans:
-        stopped = False
-        for at, (first, last) in enumerate(offsets):
-            if first >= start and last <= end and not stopped:
-                supervised[at] = True
-                stopped = ids[at] in special
-        if not stopped:
+    special = _special_ids(tokenizer)
+    for start, answer_end, end, number in spans:
+        # A token may begin before the answer: "ASSISTANT: " and "Cool" share the token " Cool". No special token does.
+        turn = [at for at, (first, last) in enumerate(offsets) if last <= end and (first >= start or (last > start and ids[at] not in special))]
+        stops = [at for at in turn if ids[at] in special and offsets[at][0] >= answer_end]
+        if not stops:
             raise DataError(f"{row.source}: turn {number + 1} ends without a stop token under this chat template, so the model would never learn to stop",
                             "use a model whose chat template ends the assistant's turn with a special token")  # fmt: skip
+        for at in turn:
+            supervised[at] = at <= stops[-1]
     return Tokens(ids, supervised)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Special by role (all_special_ids) or by tokenizer.json alone, as Phi-3's <|end|> is."""
+    return {*tokenizer.all_special_ids, *(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)}
+
+
+def opening(tokens: Tokens, count: int) -> Tokens:
+    """The row up to `count` supervised tokens: it teaches how the answer begins, and says nothing of how it goes on or ends."""
+    start = tokens.supervised.index(True)
+    return Tokens(tokens.ids[: start + count], tokens.supervised[: start + count])
 
 
 def preview(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> list[tuple[str, bool]]:

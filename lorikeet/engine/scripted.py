@@ -1,5 +1,6 @@
 """An engine that answers from a table: for tests of everything that asks a model, without one."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from lorikeet.engine import Prompt, Reply, Sampling
@@ -15,8 +16,9 @@ class ScriptedEngine:
 
     def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
         for position, prompt in enumerate(prompts):
-            words = "".join(self.stream(prompt, sampling)).split()
-            yield position, Reply(" ".join(words[: sampling.max_tokens]), len(words), len(words) <= sampling.max_tokens)
+            words = re.findall(r"\s*\S+", "".join(self.stream(prompt, sampling)))
+            kept = words[: sampling.max_tokens]
+            yield position, Reply("".join(kept).strip(), len(kept), len(kept) == len(words))
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         question = prompt[-1].content

@@ -44,8 +44,13 @@ class LlamaServer:
             raise ModelError(f"llama.cpp cannot load {path}: {error}", "the file is damaged or of an unknown architecture; make it again") from error
         self.context = context
         self.slots = slots
+        self._answering: dict[threading.Thread, threading.Event] = {}
 
     def close(self) -> None:
+        """Stop what is being answered and free the model. A thread left in the engine would bring the process down at its end."""
+        for thread, stopped in list(self._answering.items()):
+            stopped.set()
+            thread.join(timeout=30)
         self._server = None
 
     def prompt_text(self, prompt: Prompt) -> str:
@@ -99,9 +104,13 @@ class LlamaServer:
                 self._server.handle_chat_completions(_request(prompt, sampling, stream=True), receive)
             except Exception as error:  # handed to the reader, who raises it
                 arrived.put(error)
-            arrived.put(_DONE)
+            finally:
+                self._answering.pop(worker)
+                arrived.put(_DONE)
 
-        threading.Thread(target=work, daemon=True).start()
+        worker = threading.Thread(target=work, daemon=True)
+        self._answering[worker] = stopped
+        worker.start()
         try:
             while (item := arrived.get()) is not _DONE:
                 if isinstance(item, Exception):

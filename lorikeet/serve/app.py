@@ -38,7 +38,7 @@ CSS = """
 #unreleased { position: sticky; top: 0; z-index: 100; }
 .unreleased { background: #b00020; color: #fff; padding: .6rem .9rem; border-radius: 6px; }
 .unreleased strong { color: #fff; }
-button[aria-label="Retry"], footer { display: none !important; }
+button[aria-label="Retry"], [data-testid="status-tracker"], footer { display: none !important; }
 """
 """Retry is hidden because a greedy model would say the same again."""
 

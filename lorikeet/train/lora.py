@@ -5,6 +5,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 from transformers import logging as transformers_logging
 
+from lorikeet.errors import RecipeError
 from lorikeet.recipe import TrainSettings
 from lorikeet.weights import Base
 
@@ -12,14 +13,23 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
+def _linear_names(model: torch.nn.Module) -> list[str]:
+    """Last parts of the names of all linear layers inside the decoder's blocks."""
+    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and ".layers." in name})
+
+
 def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> PeftModel:
     """The base's weights in `dtype`, frozen, with LoRA on every linear layer but the head. The adapter is float32."""
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype)
+    layers = model.config.num_hidden_layers
+    if settings.first_layer >= layers:
+        raise RecipeError(f"train.first_layer is {settings.first_layer}, but {base.name} has {layers} layers", f"choose 0 to {layers - 1}")
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules="all-linear",
+        target_modules=_linear_names(model) if settings.first_layer else "all-linear",
+        layers_to_transform=list(range(settings.first_layer, model.config.num_hidden_layers)) if settings.first_layer else None,
         task_type="CAUSAL_LM",
     )
     tuned = get_peft_model(model, config)

@@ -36,8 +36,8 @@ def test_rows_and_refusals_are_all_lines_that_are_not_blank(tmp_path: Path) -> N
     [
         (b'{"question": "Q", "answer": "A"', "not valid JSON: .* at column"),
         (b"['x']", "not valid JSON"),
-        (b"[1]", "not a JSON object"),
-        (b"null", "not a JSON object"),
+        (b"[1]", "the line is not a JSON object"),
+        (b"null", "the line is not a JSON object"),
         (b'{"question": "\xe9", "answer": "A"}', "not UTF-8"),
         (b'{"text": "x"}', "no known format"),
     ],
@@ -78,6 +78,6 @@ def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
         read_all([rows_file(tmp_path, b"", b" ")])
 
 
-@pytest.mark.xfail(strict=True, reason="half of a surrogate pair passes, then groups_of and the writing of conversations.jsonl die of UnicodeEncodeError")
+@pytest.mark.xfail(strict=True, reason="half of a surrogate pair passes, and the data stage dies of it later with a UnicodeEncodeError")
 def test_half_an_emoji_is_refused(tmp_path: Path) -> None:
     assert read_file(rows_file(tmp_path, b'{"question": "Q", "answer": "ok \\ud83d"}')).refused

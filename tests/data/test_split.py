@@ -93,7 +93,9 @@ def test_rows_appended_with_answers_of_their_own_do_not_move_the_others() -> Non
     assert before.items() <= after.items()
 
 
-@pytest.mark.xfail(strict=True, reason="a group is named after the answer joined last, so a row appended with a second answer to an old question renames the group")
+@pytest.mark.xfail(
+    strict=True, reason="a group is named after the answer joined last, so a row appended with a second answer to an old question renames the group"
+)
 def test_a_row_appended_to_a_group_does_not_rename_it() -> None:
     rows = [row("q1", "a1"), row("q2", "a1")]
     assert groups_of([*rows, row("q1", "a2")])[:2] == groups_of(rows)
@@ -110,7 +112,7 @@ def test_an_answer_in_too_few_wordings_is_trained_on_whole() -> None:
 
 
 def test_copies_of_a_wording_do_not_make_it_enough() -> None:
-    rows = taught(1, ENOUGH_WORDINGS - 1) + [row("WORDING 0 of 0!", "answer 0")]
+    rows = [*taught(1, ENOUGH_WORDINGS - 1), row("WORDING 0 of 0!", "answer 0")]
     assert {r.part for r in by_wordings(rows, 7)} == {"train"}
 
 
@@ -133,7 +135,7 @@ def test_a_split_by_wordings_is_another_under_another_seed() -> None:
     assert parts(by_wordings(taught(12, 6), 7)) != parts(by_wordings(taught(12, 6), 8))
 
 
-@pytest.mark.parametrize(("rows", "enough"), [(taught(4, 4), True), (taught(4, 3), False), (taught(2, 4) + [row("x", "y"), row("z", "w")], True)])
+@pytest.mark.parametrize(("rows", "enough"), [(taught(4, 4), True), (taught(4, 3), False), ([*taught(2, 4), row("x", "y"), row("z", "w")], True)])
 def test_a_taught_set_has_enough_wordings_of_half_its_answers(rows: list[Conversation], enough: bool) -> None:
     assert is_taught_set(rows) is enough
 

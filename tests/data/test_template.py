@@ -6,18 +6,19 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lorikeet.bases import wheel_file
+from lorikeet.bases import load_tokenizer, wheel_file
 from lorikeet.conversation import Conversation, Source, conversation
-from lorikeet.data.template import Tokens, load_tokenizer, preview, render
+from lorikeet.data.template import Tokens, preview, render
 from lorikeet.errors import DataError, ModelError
-from lorikeet.weights import NAMED
+from lorikeet.weights import NAMED, Base
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LLAMA3 = (
-    "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{{ '<|begin_of_text|>' }}{% for m in messages %}"
+    "{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 PLAIN = (
@@ -127,7 +128,7 @@ def test_a_preview_joins_to_the_whole_text(chatml: PreTrainedTokenizerFast) -> N
 def test_a_tokenizer_is_loaded_with_its_template(chatml: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     chatml.save_pretrained(tmp_path)
     row = talk("How?", "Cool it.")
-    assert render(load_tokenizer(tmp_path), row) == render(chatml, row)
+    assert render(load_tokenizer(Base(tmp_path, "tiny", "f", "here", "unknown")), row) == render(chatml, row)
 
 
 def test_a_tokenizer_without_template_is_refused(tmp_path: Path) -> None:
@@ -135,17 +136,19 @@ def test_a_tokenizer_without_template_is_refused(tmp_path: Path) -> None:
     bare.chat_template = None
     bare.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no chat template"):
-        load_tokenizer(tmp_path)
+        load_tokenizer(Base(tmp_path, "tiny", "f", "here", "unknown"))
 
 
-@pytest.mark.xfail(strict=True, reason="the first special token inside an answer counts as its end: what follows, the true stop too, gets no loss and no error is raised")
+@pytest.mark.xfail(
+    strict=True, reason="the first special token inside an answer counts as its end: what follows, the true stop too, gets no loss and no error is raised"
+)
 def test_an_answer_that_quotes_a_special_token_is_learned_whole_or_refused(chatml: PreTrainedTokenizerFast) -> None:
-    row = talk("How does a turn begin?", "With <|im_start|> it begins.")
+    row = talk("How does a turn end?", "With <|im_end|> it ends.")
     try:
         found = learned(chatml, render(chatml, row))
     except DataError:
         return
-    assert found == ["With <|im_start|> it begins.<|im_end|>"]
+    assert found == ["With <|im_end|> it ends.<|im_end|>"]
 
 
 @pytest.mark.xfail(strict=True, reason="a token that begins before the answer (the space of 'ASSISTANT: ') is left out in silence, and the first word with it")
@@ -154,9 +157,14 @@ def test_the_first_word_gets_loss_where_the_prompt_ends_in_a_space() -> None:
     assert "".join(learned(vicuna, render(vicuna, talk("How?", "Cool it.")))).strip() == "Cool it.</s>"
 
 
-def test_a_stop_token_that_only_the_vocabulary_calls_special_counts() -> None:
-    phi = tokenizer(CHATML.replace("<|im_end|>", "<|end|>"), ["<|im_start|>", "<|endoftext|>"], "<|endoftext|>")
+@pytest.mark.xfail(
+    strict=True, raises=DataError, reason="only all_special_ids count; Phi-3's <|end|> is special in tokenizer.json alone, so every row is refused"
+)
+def test_a_stop_token_that_only_the_vocabulary_calls_special_counts(tmp_path: Path) -> None:
+    phi: PreTrainedTokenizerBase = tokenizer(CHATML.replace("<|im_end|>", "<|end|>"), ["<|im_start|>", "<|endoftext|>"], "<|endoftext|>")
     phi.backend_tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
+    phi.save_pretrained(tmp_path)
+    phi = load_tokenizer(Base(tmp_path, "phi", "f", "here", "unknown"))
     assert learned(phi, render(phi, talk("How?", "Cool it."))) == ["Cool it.<|end|>"]
 
 

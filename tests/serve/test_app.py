@@ -1,0 +1,188 @@
+"""The page: a chat driven end to end in headless Chromium, with every request of the page looked at."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorikeet.engine import Prompt, Sampling
+from lorikeet.errors import LorikeetError
+from lorikeet.progress import Silent
+from lorikeet.released import Served
+
+CHROMIUM = Path("/usr/bin/chromium")
+ANSWER = ["Pinch", "the", "soft", "part", "of", "the", "nose", "and", "lean", "forward."]
+
+
+class FakeServer:
+    """Says ANSWER, or counts until it is stopped when asked to count."""
+
+    slots, context = 2, 2048
+
+    def __init__(self) -> None:
+        self.stopped = 0
+        self.asked: list[Prompt] = []
+
+    def fitting(self, prompt: Prompt, room: int) -> Prompt:
+        return prompt
+
+    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
+        self.asked.append(prompt)
+        counting = "count" in prompt[-1].content
+        finished = False
+        try:
+            for word in (str(n) for n in range(1000)) if counting else ANSWER:
+                time.sleep(0.05)
+                yield {"choices": [{"delta": {"content": word + " "}, "finish_reason": None}]}
+            yield {"choices": [], "usage": {"completion_tokens": len(ANSWER)}, "timings": {"predicted_per_second": 20.0}}
+            finished = True
+        finally:
+            self.stopped += not finished
+
+
+@pytest.fixture(autouse=True)
+def gradio_leftovers() -> Iterator[None]:
+    """Gradio leaves event loops unclosed; they are collected here, where the warning does not count as ours."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@contextmanager
+def shown(tmp_path: Path, approved: bool, key: str | None = None) -> Iterator[tuple[str, FakeServer]]:
+    """The page on a port of the loopback; yields its address and the engine behind it."""
+    import uvicorn
+
+    from lorikeet.serve import api
+    from lorikeet.serve.app import mount
+
+    file = tmp_path / "helper.gguf"
+    file.write_bytes(b"GGUF" * 1000)
+    served = Served(file, "Q8_0", "ab" * 32, approved, "approved" if approved else "blocked", () if approved else ("2 of 40 answers broke a <rule>",),
+                    "First-aid assistant", "You help.", "Not a doctor.", "What has happened?", ("My nose bleeds.",))  # fmt: skip
+    engine = FakeServer()
+    app = mount(api.create(served, engine, key=key), served, engine, key)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1, ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", engine
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+@contextmanager
+def browsed(address: str, **context: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A page of Chromium at the address; yields it and the requests that it makes."""
+    from playwright.sync_api import sync_playwright
+
+    if not CHROMIUM.exists():
+        pytest.skip("no /usr/bin/chromium: apt-get install -y chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        page = browser.new_context(**context).new_page()
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address)
+        yield page, requests
+        browser.close()
+
+
+def outside(requests: list[str], address: str) -> list[str]:
+    return [url for url in requests if not url.startswith((address, "data:", "blob:"))]
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_a_chat_end_to_end_asks_no_other_machine(tmp_path: Path) -> None:
+    with shown(tmp_path, approved=True) as (address, engine), browsed(address) as (page, requests):
+        page.get_by_text("Not a doctor.").wait_for()
+        page.get_by_text("helper.gguf, 0 MB, approved").wait_for()
+        assert page.locator("#unreleased").count() == 0
+        page.get_by_text("My nose bleeds.").click()
+        page.get_by_text(" ".join(ANSWER)).wait_for()
+        page.get_by_text("10 tokens, 20.0 a second").wait_for()
+        page.locator("textarea").first.fill("And then?")
+        page.keyboard.press("Enter")
+        page.get_by_text(" ".join(ANSWER)).nth(1).wait_for()
+        assert [(m.role, m.content.strip()) for m in engine.asked[1]] == [
+            ("system", "You help."), ("user", "My nose bleeds."), ("assistant", " ".join(ANSWER)), ("user", "And then?")]  # fmt: skip
+        assert outside(requests, address) == []
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_the_stop_button_and_a_closed_tab_stop_the_model(tmp_path: Path) -> None:
+    with shown(tmp_path, approved=True) as (address, engine), browsed(address) as (page, _):
+        for stops, leave in enumerate((page.locator("button.stop-button").click, page.close), 1):
+            page.locator("textarea").first.fill("count")
+            page.keyboard.press("Enter")
+            page.get_by_text("0 1 2 3").nth(stops - 1).wait_for()
+            leave()
+            deadline = time.monotonic() + 10
+            while engine.stopped < stops and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert engine.stopped == stops
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_an_unapproved_model_stands_under_a_red_banner_at_phone_width(tmp_path: Path) -> None:
+    with shown(tmp_path, approved=False) as (address, _), browsed(address, viewport={"width": 390, "height": 780}, color_scheme="dark") as (page, _requests):
+        banner = page.locator(".unreleased")
+        banner.wait_for()
+        assert "2 of 40 answers broke a <rule>" in banner.inner_text()
+        assert banner.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(176, 0, 32)"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_uploads_and_monitoring_are_closed_and_a_key_guards_the_page(tmp_path: Path) -> None:
+    import httpx
+
+    with shown(tmp_path, approved=True) as (address, _):
+        assert httpx.post(f"{address}/gradio_api/upload", files={"files": b"x"}).status_code == 404
+        assert httpx.get(f"{address}/monitoring").status_code == 404
+        assert httpx.get(f"{address}/monitoring/summary").status_code == 404
+    with shown(tmp_path, approved=True, key="sesame") as (address, _):
+        assert httpx.get(f"{address}/config").status_code == 401
+        assert httpx.post(f"{address}/gradio_api/queue/join", json={}).status_code == 401
+        with httpx.Client(base_url=address) as client:
+            assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
+            assert client.post("/login", data={"username": "me", "password": "sesame"}).status_code == 200
+            assert client.get("/config").status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_port_that_cannot_be_had_is_an_error_before_the_model_is_loaded(tmp_path: Path) -> None:
+    import socket
+
+    from lorikeet.serve.app import serve
+
+    served = Served(tmp_path / "none.gguf", "Q8_0", "", True, "approved", (), "Helper")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for port in (0, 70000, taken.getsockname()[1]):
+            with pytest.raises(LorikeetError, match="port"):
+                serve(served, "127.0.0.1", port, None, 1, Silent())
+    with pytest.raises(LorikeetError, match="no key"):
+        serve(served, "0.0.0.0", 8000, None, 1, Silent())
+
+
+def test_serving_and_chatting_import_neither_torch_nor_transformers() -> None:
+    code = "import sys, lorikeet.serve.app, lorikeet.terminal_chat; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=120, check=False).returncode == 0
