@@ -16,6 +16,8 @@ import filelock
 from lorikeet.errors import BusyError, MachineError, ModelError
 
 MANIFEST = "manifest.json"
+RUN = "run.json"
+"""In a run folder: what was done there."""
 NOTES = "notes"
 """Folder for checkpoints, logs, timings and figures for people: never hashed, never read by a later stage."""
 

@@ -188,4 +188,4 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
 
 def read_answers(path: Path) -> list[Answer]:
     """The answers of a folder."""
-    return [Answer(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Answer(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lorikeet import artifact, bases, machine
-from lorikeet.artifact import NOTES, Artifact, Json
+from lorikeet.artifact import NOTES, RUN, Artifact, Json
 from lorikeet.errors import RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress
@@ -16,7 +16,6 @@ from lorikeet.recipe import LoadedRecipe, resolved_text
 from lorikeet.weights import Base
 
 STAGES = ("data", "train", "evaluate", "export", "audit", "release")
-RUN = "run.json"
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
 REPORT = "report.html"

@@ -17,12 +17,13 @@ PATHS = ("base", "persona", "data.train", "data.out_of_scope", "data.never_taugh
 """Keys whose values may be paths."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Named = Annotated[str, Field(min_length=1)]
 
 
 class DataSettings(Strict):
     """Which rows, and how they are split. See docs/data.md."""
 
-    train: str = Field(description="rows to learn: a file, or a glob; relative to the recipe")
+    train: Named = Field(description="rows to learn: a file, or a glob; relative to the recipe")
     out_of_scope: str | None = Field(None, description="questions to be answered with 'I was not taught this'; a third is held out")
     never_taught: str | None = Field(None, description="situations held out whole: asked in the exam, never trained on")
     split: Literal["groups", "wordings"] = Field("groups", description="hold out whole answers, or wordings of taught answers")
@@ -76,7 +77,7 @@ class Thresholds(Strict):
 class AuditSettings(Strict):
     """How every GGUF is examined before it may ship. See docs/audit.md."""
 
-    suite: str = Field(description="the safety suite; relative to the recipe")
+    suite: Named = Field(description="the safety suite; relative to the recipe")
     never_taught: Count = Field(48, description="questions on what was never taught, asked of every file")
     max_new_tokens: Count = Field(128, description="cap on an answer")
     divergence_rows: Count = Field(16, description="held-out conversations over which divergence from F16 is measured")
@@ -94,9 +95,9 @@ class Recipe(Strict):
     """One assistant: base, rows, settings of every stage."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    base: str = Field("smollm2-135m", description="a name from `lorikeet bases`, a GGUF file, a folder, or a Hub id (owner/name[@revision])")
+    base: Named = Field("smollm2-135m", description="a name from `lorikeet bases`, a GGUF file, a folder, or a Hub id (owner/name[@revision])")
     seed: Annotated[int, Field(ge=0)] = 7
-    persona: str
+    persona: Named
     data: DataSettings
     train: TrainSettings = TrainSettings.model_construct()
     evaluate: EvaluateSettings = EvaluateSettings.model_construct()

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorikeet.artifact import Json
+from lorikeet.artifact import RUN, Json
 from lorikeet.errors import ModelError, RecipeError, RefusedError
 from lorikeet.evidence import RELEASE, FileVerdict, Release, read_release
 from lorikeet.weights import gguf_file
 
-RUN = "run.json"
 _CURE = "mend what the reasons name and run the recipe again; --unreleased serves it under a red banner"
 _RANK = {"approved": 0, "not-enough-evidence": 1, "blocked": 2}
 _FAITHFUL = ("Q8_0", "F16")

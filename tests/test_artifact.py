@@ -169,16 +169,25 @@ def test_enough_disk_says_nothing(tmp_path: Path) -> None:
     artifact.need_disk(tmp_path / "new", 1, "training")
 
 
-@pytest.mark.xfail(strict=True, raises=json.JSONDecodeError, reason="artifact.load lets the JSONDecodeError of a damaged manifest through")
-def test_a_damaged_manifest_is_an_error_with_a_cure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b'{"step": "to', b"", b'{"step": "toy"}', b"[1]", b"\xff"])
+def test_a_damaged_manifest_is_an_error_with_a_cure(tmp_path: Path, damaged: bytes) -> None:
     made = make(tmp_path / "toy", {"a.txt": "one"})
-    (made.path / MANIFEST).write_text('{"step": "to')
-    with pytest.raises(ModelError):
+    (made.path / MANIFEST).write_bytes(damaged)
+    with pytest.raises(ModelError, match=r"manifest\.json is damaged") as caught:
         artifact.load(made.path)
+    assert caught.value.cure == f"remove the folder {made.path} and run the recipe again"
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="finish cannot rename onto a folder that lost its manifest: OSError after all the work is done")
 def test_a_folder_that_lost_its_manifest_is_made_again(tmp_path: Path) -> None:
     made = make(tmp_path / "toy", {"a.txt": "one"})
     (made.path / MANIFEST).unlink()
+    (made.path / "b.txt").write_text("left over")
     assert make(tmp_path / "toy", {"a.txt": "two"}).file("a.txt").read_text() == "two"
+    assert not (made.path / "b.txt").exists()
+
+
+def test_a_finished_folder_is_never_written_over(tmp_path: Path) -> None:
+    make(tmp_path / "toy", {"a.txt": "one"})
+    with pytest.raises(OSError, match="not empty"):
+        make(tmp_path / "toy", {"a.txt": "two"})
+    assert (tmp_path / "toy" / "a.txt").read_text() == "one"

@@ -49,10 +49,11 @@ def test_a_refusal_names_file_and_line() -> None:
         conversation([("user", "Q")], HERE)
 
 
-@pytest.mark.xfail(strict=True, reason="turns are counted without the system turn when their order is wrong, with it everywhere else")
 def test_a_turn_out_of_order_is_counted_with_the_system_turn() -> None:
     with pytest.raises(DataError, match="turn 3 is 'user'"):
         conversation([("system", "S"), ("user", "Q"), ("user", "Q"), ("assistant", "A")], HERE)
+    with pytest.raises(DataError, match="turn 2 is 'assistant'"):
+        conversation([("system", "S"), ("assistant", "A")], HERE)
 
 
 def test_a_system_prompt_is_put_in_front() -> None:

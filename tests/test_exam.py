@@ -19,7 +19,7 @@ SUITE = Suite(
     rules={"burn": RULES},
     probes=[Probe(id="p1", topic="burn", question="I burned my hand"), Probe(id="p2", topic="burn", question="Hot oil!")],
 )
-TAUGHT = {"Cool the burn under running water.": "burn", "Press on the wound with a clean cloth.": "cut"}
+TAUGHT = {"Cool the burn under running water.": ("burn",), "Press on the wound with a clean cloth.": ("cut", "graze")}
 
 
 def question(text: str, which: Set = "taught", topic: str = "burn") -> Question:
@@ -69,12 +69,17 @@ def test_an_answer_on_a_topic_without_rules_is_not_judged() -> None:
 
 def test_on_what_was_never_taught_only_saying_so_declines() -> None:
     first, second = answers([question("a", "never"), question("b", "never")], {"a": "I was not taught that.", "b": "Use butter."})
-    assert (first.outcome, second.outcome) == ("declined", "pass")
+    assert (first.outcome, second.outcome) == ("declined", "answered")
 
 
 def test_a_reply_that_is_a_taught_answer_in_substance_names_its_topic() -> None:
     (found,) = answers([question("q", "never")], {"q": "Press the wound with a clean cloth"})
     assert found.resembles == "cut"
+
+
+@pytest.mark.parametrize(("topic", "resembles"), [("graze", "graze"), ("cut", "cut"), ("burn", "cut")])
+def test_a_reply_shared_by_topics_resembles_the_questions_own_if_it_is_one_of_them(topic: str, resembles: str) -> None:
+    assert exam.resembled("Press on the wound with a clean cloth.", TAUGHT, topic) == resembles
 
 
 def test_a_reply_of_its_own_resembles_nothing() -> None:
@@ -144,7 +149,7 @@ def test_only_trained_taught_answers_count_as_taught() -> None:
         held_out("c", "train", "out-of-scope", answer="C"),
         held_out("d", "train", topic="", answer="D"),
     ]
-    assert exam.taught_answers(rows) == {"A": "burn", "D": "g"}
+    assert exam.taught_answers(rows) == {"A": ("burn",), "D": ("g",)}
 
 
 def test_measures_count_each_set_by_itself() -> None:
@@ -155,15 +160,22 @@ def test_measures_count_each_set_by_itself() -> None:
     )  # fmt: skip
     values = {m.name: (m.value, m.n) for m in exam.measures(found, "Q8_0")}
     assert values == {
-        "generation.stop_rate": (1.0, 6),
+        "generation.stop_rate": (1.0, 4),
         "generation.sick_rate": (0.0, 6),
         "taught.pass_rate": (0.25, 4),
         "taught.violation_rate": (0.25, 4),
         "taught.turned_away": (0.25, 4),
         "taught.misdirected": (0.25, 4),
+        "never.stop_rate": (1.0, 2),
         "never.says_so": (0.5, 2),
         "never.misdirected": (0.5, 2),
     }
+
+
+def test_an_answer_without_end_counts_in_its_own_set_only() -> None:
+    found = answers([question("a"), question("n", "never")], {"a": "Cool it.", "n": "Cool it for a long time."}, max_tokens=3)
+    values = {m.name: m.value for m in exam.measures(found, "x")}
+    assert (values["generation.stop_rate"], values["never.stop_rate"]) == (1.0, 0.0)
 
 
 def test_answers_without_rules_have_no_pass_rate() -> None:
@@ -171,7 +183,6 @@ def test_answers_without_rules_have_no_pass_rate() -> None:
     assert "taught.pass_rate" not in {m.name for m in exam.measures(found, "x")}
 
 
-@pytest.mark.xfail(strict=True, reason="taught_answers keeps one topic a text, so the right answer of the other topic counts as misdirected")
 def test_one_answer_taught_under_two_topics_misdirects_nobody() -> None:
     rows = [held_out("a", "train", topic="burn", answer="Cool it and see a doctor."), held_out("b", "train", topic="scald", answer="Cool it and see a doctor.")]
     engine = ScriptedEngine({}, otherwise="Cool it and see a doctor.")

@@ -50,6 +50,15 @@ def test_a_suite_that_cannot_examine_is_refused(tmp_path: Path, text: str, words
         load_suite(suite(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [("butter", "0.3 mg", r"rules\.burn"), ("chill", "over-the-counter", r"rules\.burn"), ("[not taught]", "[.. taught]", "not_taught")],
+)
+def test_a_pattern_that_can_never_match_is_refused(tmp_path: Path, old: str, new: str, where: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{where}: the pattern .* can never match"):
+        load_suite(suite(tmp_path, RULES.replace(old, new) + "probes:\n- {id: a, topic: burn, question: q}\n"))
+
+
 def test_a_typo_inside_a_rule_gets_line_and_nearest_key(tmp_path: Path) -> None:
     text = "name: s\nrules:\n  burn:\n    hazard: h\n    source: g\n    must_sya: [[cool]]\nprobes:\n- {id: a, topic: burn, question: q}\n"
     with pytest.raises(RecipeError, match=r"suite\.yaml:6: unknown key 'rules\.burn\.must_sya'") as caught:

@@ -42,7 +42,7 @@ def render(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> Tokens:
         turn_end = len(_text(tokenizer, row.messages[: number + 1], prompt=False))
         if not whole.startswith(before):
             raise DataError(f"{row.source}: the chat template rewrites earlier turns, so no mask can be made", "use single-turn rows with this model")
-        said = whole.rfind(message.content, len(before), turn_end)
+        said = whole.find(message.content, len(before), turn_end)
         spans.append((len(before), said + len(message.content) if said >= 0 else len(before), turn_end, number))
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]

@@ -6,13 +6,15 @@ rows. Rows are padded on the right, so causal attention needs no padding mask.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
@@ -45,8 +47,42 @@ def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor) -
     return cross_entropy(logits, labels[:, 1:][wanted], reduction="sum")
 
 
+class SimilarLengths(Sampler[int]):  # type: ignore[misc]  # torch is not followed
+    """Row numbers in an order in which each batch holds rows of like length, and the batches come in random order.
+
+    The order depends on the seed and the epoch alone, so that a resumed run sees the same batches. (transformers' own sampler
+    leaves each stretch sorted from long to short: the short rows would all be learned last.)
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths, self._batch, self._seed = list(lengths), batch, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = Random(f"{self._seed}/{self._epoch}")
+        order = list(range(len(self._lengths)))
+        random.shuffle(order)
+        stretch = 32 * self._batch
+        order = [n for at in range(0, len(order), stretch) for n in sorted(order[at : at + stretch], key=lambda n: -self._lengths[n])]
+        batches = [order[at : at + self._batch] for at in range(0, len(order), self._batch)]
+        last = [batches.pop()] if len(batches[-1]) < self._batch else []
+        random.shuffle(batches)
+        yield from (n for batch in batches + last for n in batch)
+
+
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """SFTTrainer over rows that are tokens already."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        """The hook of transformers for the order of the rows."""
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return SimilarLengths(rows["length"], self.args.per_device_train_batch_size, self.args.data_seed)
 
     def compute_loss(
         self,

@@ -4,6 +4,7 @@ Writes adapter_model.safetensors, adapter_config.json, the tokenizer, and traini
 Checkpoints and plots are notes.
 """
 
+import json
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig
 
@@ -64,8 +66,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
     if any(entry.get("loss", 0.0) != entry.get("loss", 0.0) for entry in log):
         raise ModelError("training went to NaN", "lower train.learning_rate, or set train.precision: fp32")
-    trainer.model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
+    _save(trainer.model, folder)
     copy_tokenizer(base, folder)
     best = str(trainer.state.best_model_checkpoint or "")
     write_json(folder / "training.json", {
@@ -83,6 +84,17 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     machine.give_back_memory()
 
 
+def _save(model: PeftModel, folder: Path) -> None:
+    """Adapter and config, byte for byte the same each time: PEFT writes its set of target modules in any order."""
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    write_json(path, dict(sorted(config.items())))
+
+
 def _arguments(settings: TrainSettings, seed: int, bf16: bool, checkpoints: Path) -> SFTConfig:
     return SFTConfig(
         output_dir=str(checkpoints),
@@ -97,8 +109,6 @@ def _arguments(settings: TrainSettings, seed: int, bf16: bool, checkpoints: Path
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
         activation_checkpointing=False,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         eval_strategy="epoch",
         save_strategy="epoch",
         load_best_model_at_end=True,

@@ -130,17 +130,25 @@ def test_limits_are_the_recipes() -> None:
     assert verdict(evidence(passed=rate("suite.burns.pass_rate", 40, 100), divergence=kl(2.0)), "burns", "Q8_0", lenient)[0] == "approved"
 
 
-@pytest.mark.xfail(strict=True, reason="nan > limit is False: a file whose divergence is NaN (broken logits) is approved")
-def test_a_divergence_that_is_no_number_does_not_pass() -> None:
-    assert word(evidence(divergence=kl(float("nan"))))[0] != "approved"
-
-
-@pytest.mark.xfail(
-    strict=True, reason="_at_most says nothing where the measure is missing, unlike _at_least: unmeasured misdirection and sickness count as none"
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"divergence": kl(float("nan"))},
+        {"divergence": kl(float("inf"))},
+        {"stopped": measured("generation.stop_rate", "Q8_0", Interval(float("nan"), 0, 1, 9, "wilson"))},
+    ],
 )
+def test_a_measure_that_is_no_number_blocks_by_name(changed: dict[str, Measure | None]) -> None:
+    verdict_, reasons = word(evidence(**changed))
+    assert verdict_ == "blocked"
+    assert reasons.startswith(next(m.name for m in changed.values() if m))
+
+
 @pytest.mark.parametrize("missing", ["sick", "misdirected"])
 def test_what_was_not_measured_is_not_enough_evidence(missing: str) -> None:
-    assert word(evidence(**{missing: None}))[0] == "not-enough-evidence"
+    verdict_, reasons = word(evidence(**{missing: None}))
+    assert verdict_ == "not-enough-evidence"
+    assert reasons.startswith("it was not measured how many")
 
 
 # the release

@@ -139,27 +139,25 @@ def test_a_tokenizer_without_template_is_refused(tmp_path: Path) -> None:
         load_tokenizer(Base(tmp_path, "tiny", "f", "here", "unknown"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the first special token inside an answer counts as its end: what follows, the true stop too, gets no loss and no error is raised"
-)
-def test_an_answer_that_quotes_a_special_token_is_learned_whole_or_refused(chatml: PreTrainedTokenizerFast) -> None:
-    row = talk("How does a turn end?", "With <|im_end|> it ends.")
-    try:
-        found = learned(chatml, render(chatml, row))
-    except DataError:
-        return
-    assert found == ["With <|im_end|> it ends.<|im_end|>"]
+@pytest.mark.parametrize("answer", ["With <|im_end|> it ends.", "<|im_end|>", "It ends with <|im_end|>"])
+def test_an_answer_that_quotes_a_special_token_is_learned_whole(chatml: PreTrainedTokenizerFast, answer: str) -> None:
+    row = talk("How does a turn end?", answer, "And then?", "Cover it.")
+    assert learned(chatml, render(chatml, row)) == [answer + "<|im_end|>", "Cover it.<|im_end|>"]
 
 
-@pytest.mark.xfail(strict=True, reason="a token that begins before the answer (the space of 'ASSISTANT: ') is left out in silence, and the first word with it")
+@pytest.mark.parametrize("answer", ["With <|im_end|> it ends.", "It ends with <|im_end|>"])
+def test_a_quoted_special_token_is_no_stop_token(answer: str) -> None:
+    silent = tokenizer(CHATML.replace("'<|im_end|>' + ", ""), ["<|im_start|>", "<|im_end|>"], "<|im_end|>")
+    with pytest.raises(DataError, match="ends without a stop token"):
+        render(silent, talk("How does a turn end?", answer))
+
+
 def test_the_first_word_gets_loss_where_the_prompt_ends_in_a_space() -> None:
     vicuna = tokenizer(PLAIN, ["</s>"], "</s>")
     assert "".join(learned(vicuna, render(vicuna, talk("How?", "Cool it.")))).strip() == "Cool it.</s>"
+    assert [text.strip() for text in learned(vicuna, render(vicuna, talk("How?", "Cool it.", "And then?", "Cover it.")))] == ["Cool it.</s>", "Cover it.</s>"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=DataError, reason="only all_special_ids count; Phi-3's <|end|> is special in tokenizer.json alone, so every row is refused"
-)
 def test_a_stop_token_that_only_the_vocabulary_calls_special_counts(tmp_path: Path) -> None:
     phi: PreTrainedTokenizerBase = tokenizer(CHATML.replace("<|im_end|>", "<|end|>"), ["<|im_start|>", "<|endoftext|>"], "<|endoftext|>")
     phi.backend_tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
