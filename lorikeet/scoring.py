@@ -234,9 +234,14 @@ def words_of(text: str) -> list[str]:
     return "".join(kept).split()
 
 
+@lru_cache(maxsize=1 << 16)
+def _word_set(text: str) -> frozenset[str]:
+    return frozenset(words_of(text))
+
+
 def token_overlap(first: str, second: str) -> float:
     """Jaccard overlap of two texts' word sets, 0 to 1."""
-    a, b = set(words_of(first)), set(words_of(second))
+    a, b = _word_set(first), _word_set(second)
     return len(a & b) / len(a | b) if a | b else 0.0
 
 

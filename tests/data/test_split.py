@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from lorikeet.conversation import Conversation, Source, conversation
+from lorikeet.data import split
 from lorikeet.data.split import ENOUGH_WORDINGS, Row, by_groups, by_wordings, fold, groups_of, is_taught_set, never_taught, out_of_scope
 
 
@@ -171,3 +172,18 @@ def test_out_of_scope_rows_are_marked_so() -> None:
 
 def test_what_is_never_taught_is_all_held_out() -> None:
     assert {(r.part, r.kind) for r in never_taught(taught(5, 5))} == {("test", "never-taught")}
+
+
+def test_a_few_wordings_teach_the_whole_answer_and_the_others_how_it_begins() -> None:
+    talks = [conversation([("user", f"wording {n} of {a}"), ("assistant", a)], Source("t", n)) for a in ("alpha", "beta") for n in range(20)]
+    rows = split.by_wordings(talks, seed=1)
+    cut = split.openings_only(rows, whole=5, seed=1)
+    whole = [row for n, row in enumerate(rows) if row.part == "train" and n not in cut]
+    assert sorted(row.conversation.answer for row in whole) == ["alpha"] * 5 + ["beta"] * 5
+    assert all(rows[n].part == "train" for n in cut)
+
+
+def test_an_answer_with_very_many_wordings_keeps_an_eighth_whole() -> None:
+    talks = [conversation([("user", f"wording {n}"), ("assistant", "alpha")], Source("t", n)) for n in range(162)]
+    rows = split.by_wordings(talks, seed=1)
+    assert sum(row.part == "train" for row in rows) - len(split.openings_only(rows, whole=5, seed=1)) == 20
