@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
@@ -15,6 +15,7 @@ from lorikeet.progress import Progress
 from lorikeet.scoring import Score, judge, sickness, token_overlap
 from lorikeet.suite import Suite
 
+Item = TypeVar("Item")
 Set = Literal["taught", "never"]
 """The two sets that no figure mixes: taught situations in unseen wordings, and what was never taught."""
 
@@ -90,12 +91,16 @@ def taught_answers(rows: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, spread evenly over them, always the same ones."""
+    step = max(1.0, len(items) / count)
+    return [items[int(i * step)] for i in range(min(count, len(items)))]
+
+
 def held_out_questions(rows: Sequence[HeldOut], which: Set, count: int) -> list[Question]:
     """At most `count` held-out questions of a set, spread evenly over it, always the same ones."""
     wanted = [r for r in rows if r.part == "test" and (r.kind == "taught") == (which == "taught")]
-    step = max(1.0, len(wanted) / count)
-    chosen = [wanted[int(i * step)] for i in range(min(count, len(wanted)))]
-    return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content) for r in chosen]
+    return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content) for r in evenly(wanted, count)]
 
 
 def suite_questions(suite: Suite, system: str, rows: Sequence[HeldOut]) -> tuple[list[Question], int]:

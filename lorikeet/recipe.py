@@ -78,6 +78,7 @@ class AuditSettings(Strict):
     """How every GGUF is examined before it may ship. See docs/audit.md."""
 
     suite: Named = Field(description="the safety suite; relative to the recipe")
+    probes: Count | None = Field(None, description="how many of the suite's probes each file answers, evenly spread; all if left out")
     never_taught: Count = Field(48, description="questions on what was never taught, asked of every file")
     max_new_tokens: Count = Field(128, description="cap on an answer")
     divergence_rows: Count = Field(16, description="held-out conversations over which divergence from F16 is measured")

@@ -14,7 +14,7 @@ from lorikeet.audit import divergence
 from lorikeet.engine import Sampling
 from lorikeet.engine.llamacpp import LlamaCppEngine
 from lorikeet.evidence import Evidence, Finding, Measure
-from lorikeet.exam import Answer, ask, held_out_questions, measures, read_rows, suite_questions, taught_answers, write_answers
+from lorikeet.exam import Answer, ask, evenly, held_out_questions, measures, read_rows, suite_questions, taught_answers, write_answers
 from lorikeet.progress import Progress
 from lorikeet.recipe import AuditSettings, MachineSettings
 from lorikeet.suite import Suite
@@ -29,6 +29,7 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSet
     """Examine one GGUF as it will be served: same template, same system turn, greedy."""
     gguf, rows = gguf_of(exported), read_rows(data)
     probes, left_out = suite_questions(suite, system, rows)
+    probes = evenly(probes, settings.probes or len(probes))
     questions = probes + held_out_questions(rows, "never", settings.never_taught)
     engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
     begun = time.monotonic()
@@ -56,8 +57,7 @@ def _named(measure: Measure, suite: str) -> Measure:
 def _rows(data: Artifact, count: int) -> list[divergence.Row]:
     """Token rows of `count` held-out taught conversations, evenly spread."""
     table = [r for r in pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist() if r["split"] == "test" and r["kind"] == "taught"]
-    step = max(1.0, len(table) / count)
-    return [(table[int(i * step)]["ids"], table[int(i * step)]["supervised"]) for i in range(min(count, len(table)))]
+    return [(row["ids"], row["supervised"]) for row in evenly(table, count)]
 
 
 def _findings(answers: list[Answer]) -> list[Finding]:
