@@ -1,6 +1,7 @@
 """Every recipe that ships: it loads, its rows pass the checks, its rules tell right answers from dangerous ones."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,10 @@ def test_rules_fail_the_answer_to_most_other_situations() -> None:
     answers = {i["topic"]: i["answer"] for i in WRITTEN}
     passed = sum(FIRST_AID.suite.score(topic, answer).passed for topic in answers for other, answer in answers.items() if other != topic)
     assert passed / (len(answers) * (len(answers) - 1)) < 0.10
+
+
+def test_the_package_list_names_every_folder_of_code() -> None:
+    root = Path(__file__).parent.parent
+    listed = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {p.parent.relative_to(root).as_posix().replace("/", ".") for p in (root / "lorikeet").rglob("__init__.py")}
+    assert listed == folders | {"lorikeet_recipes"}

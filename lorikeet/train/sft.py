@@ -101,8 +101,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         model, total, tokens = self.model, 0.0, 0
         model.eval()
         with torch.no_grad(), self.autocast_smart_context_manager():
-            for start in range(0, len(rows), 16):
-                batch = collate([rows[i] for i in range(start, min(start + 16, len(rows)))])
+            for start in range(0, len(rows), 8):
+                batch = collate([rows[i] for i in range(start, min(start + 8, len(rows)))])
                 total += float(supervised_loss(model, batch["input_ids"].to(model.device), batch["labels"].to(model.device)))
                 tokens += int((batch["labels"][:, 1:] != -100).sum())
         model.train()
