@@ -68,7 +68,7 @@ def test_the_loss_is_that_of_the_whole_model_over_supervised_tokens(tiny_base: P
     ours = supervised_loss(model, batch["input_ids"], batch["labels"]) / (batch["labels"] != -100).sum()
     mask = torch.arange(20)[None] < torch.tensor([[12], [7], [20]])
     reference = model(input_ids=batch["input_ids"], attention_mask=mask.long(), labels=batch["labels"]).loss
-    assert float(ours) == pytest.approx(float(reference), rel=1e-5)
+    assert ours.item() == pytest.approx(reference.item(), rel=1e-5)
 
 
 def test_only_layers_from_the_first_one_up_are_adapted(tiny_base: Path) -> None:
