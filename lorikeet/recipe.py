@@ -15,6 +15,8 @@ from lorikeet.yaml_file import read_mapping, validated
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
 PATHS = ("base", "persona", "data.train", "data.out_of_scope", "data.never_taught", "audit.suite")
 """Keys whose values may be paths."""
+RowKey = Literal["train", "out_of_scope", "never_taught"]
+"""Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Named = Annotated[str, Field(min_length=1)]
@@ -31,6 +33,10 @@ class DataSettings(Strict):
     whole_wordings: Count | None = Field(None, description="taught sets: wordings of each answer that teach all of it; the others teach how it begins")
     opening_tokens: Annotated[int, Field(ge=1)] = Field(12, description="how much of an answer the other wordings teach, in tokens")
     max_tokens: Annotated[int, Field(ge=16)] = Field(1024, description="longest row, in tokens; a longer one is refused, never cut")
+
+    def sources(self) -> dict[RowKey, str | None]:
+        """The paths of the row files, by key."""
+        return {"train": self.train, "out_of_scope": self.out_of_scope, "never_taught": self.never_taught}
 
 
 class TrainSettings(Strict):
@@ -116,15 +122,10 @@ class LoadedRecipe(Strict):
     suite: Suite
     hashes: dict[str, str] = Field(description="sha256 of every file the recipe names, by the key that names it")
 
-    def rows(self, key: Literal["train", "out_of_scope", "never_taught"]) -> list[Path]:
+    def rows(self, key: RowKey) -> list[Path]:
         """The row files that a key of the data section names, in name order."""
-        value = getattr_data(self.recipe.data, key)
+        value = self.recipe.data.sources()[key]
         return find_files(value, f"data.{key}") if value else []
-
-
-def getattr_data(data: DataSettings, key: str) -> str | None:
-    """The path that a key of the data section holds."""
-    return {"train": data.train, "out_of_scope": data.out_of_scope, "never_taught": data.never_taught}[key]
 
 
 def find_files(pattern: str, key: str) -> list[Path]:
@@ -171,15 +172,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     def absolute(value: str) -> str:
         return str(folder / value)
 
-    data = recipe.data.model_copy(update={
-        key: absolute(value) for key in ("train", "out_of_scope", "never_taught") if (value := getattr_data(recipe.data, key))
-    })  # fmt: skip
+    data = recipe.data.model_copy(update={key: absolute(value) for key, value in recipe.data.sources().items() if value})
     audit = recipe.audit.model_copy(update={"suite": absolute(recipe.audit.suite)})
     base = recipe.base if not (folder / recipe.base).exists() else absolute(recipe.base)
     recipe = recipe.model_copy(update={"data": data, "audit": audit, "persona": absolute(recipe.persona), "base": base})
     hashes = {"persona": sha256_of(_must_exist(recipe.persona, "persona")), "audit.suite": sha256_of(_must_exist(audit.suite, "audit.suite"))}
     loaded = LoadedRecipe(recipe=recipe, path=path.resolve(), persona=load_persona(Path(recipe.persona)), suite=load_suite(Path(audit.suite)), hashes=hashes)
-    for key in ("train", "out_of_scope", "never_taught"):
+    for key in data.sources():
         for file in loaded.rows(key):
             loaded.hashes[f"data.{key}:{file.name}"] = sha256_of(file)
     return loaded

@@ -1,7 +1,13 @@
 """Intervals and paired tests, by scipy. Every function takes plain numbers and returns an interval with its n."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating[Any]]
 
 
 class Interval(NamedTuple):
@@ -55,3 +61,13 @@ def paired_p(first: Sequence[bool], second: Sequence[bool]) -> float:
     gained = sum(b and not a for a, b in zip(first, second, strict=True))
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def kl_divergence(parent: "Floats", child: "Floats") -> "Floats":
+    """KL(parent || child) in nats (Kullback and Leibler 1951) at each row of two logit arrays of shape (positions, vocabulary), in float64."""
+    import numpy as np
+    from scipy.special import log_softmax
+
+    p, q = log_softmax(parent.astype(np.float64), axis=-1), log_softmax(child.astype(np.float64), axis=-1)
+    divergence: Floats = np.maximum((np.exp(p) * (p - q)).sum(-1), 0.0)
+    return divergence

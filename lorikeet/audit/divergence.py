@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorikeet import statistics
-from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
+from lorikeet.engine.llamacpp import LlamaCppEngine
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
 
@@ -21,7 +21,7 @@ def measure(parent: LlamaCppEngine, child: LlamaCppEngine, rows: Sequence[Row], 
     for number, (ids, supervised) in enumerate(rows, 1):
         wanted = np.flatnonzero(np.asarray(supervised[1:]))
         theirs, ours = parent.logits(ids)[wanted], child.logits(ids)[wanted]
-        at_each = kl_divergence(theirs, ours)
+        at_each = statistics.kl_divergence(theirs, ours)
         divergences.append(at_each)
         sums.append(float(at_each.sum()))
         hits.append(float((theirs.argmax(-1) == ours.argmax(-1)).sum()))
@@ -34,16 +34,3 @@ def measure(parent: LlamaCppEngine, child: LlamaCppEngine, rows: Sequence[Row], 
         measured("divergence.kl_p99", subject, statistics.Interval(worst, worst, float(every.max()), len(every), "percentile; high is the maximum"), "nats"),
         measured("divergence.top1_agreement", subject, statistics.ratio_of_sums(hits, counts, seed)),
     ]
-
-
-def kl_divergence(parent: Floats, child: Floats) -> Floats:
-    """KL(parent || child) in nats at each row of two logit arrays of shape (positions, vocabulary)."""
-    p, q = _log_softmax(parent), _log_softmax(child)
-    divergence: Floats = np.maximum((np.exp(p) * (p - q)).sum(-1), 0.0)
-    return divergence
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(-1, keepdims=True)
-    normalised: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return normalised

@@ -9,8 +9,6 @@ from lorikeet.evidence import Evidence, FileVerdict, Measure, Release, Verdict, 
 from lorikeet.recipe import Thresholds
 from lorikeet.weights import gguf_of
 
-VERSION = 1
-
 
 def verdict(evidence: Evidence, suite: str, subject: str, limits: Thresholds) -> tuple[Verdict, list[str]]:
     """The verdict on one file. Anything that blocks wins; then anything undecided; only then approval."""

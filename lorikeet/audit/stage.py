@@ -20,7 +20,6 @@ from lorikeet.recipe import AuditSettings, MachineSettings
 from lorikeet.suite import Suite
 from lorikeet.weights import gguf_of
 
-VERSION = 1
 SPEED = "speed.json"
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from lorikeet.data.split import Row, fold
+from lorikeet.data.split import Row, context, fold
 from lorikeet.evidence import Finding
 
 FEW_ROWS = 50
@@ -15,10 +15,6 @@ def run_checks(rows: Sequence[Row]) -> list[Finding]:
     return sorted(found, key=lambda f: ("error", "warning", "note").index(f.severity))
 
 
-def _question(row: Row) -> str:
-    return "\n".join(fold(m.content) for m in row.conversation.messages[:-1] if m.role != "system")
-
-
 def _places(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(str(row.conversation.source) for row in rows[:10])
 
@@ -26,7 +22,7 @@ def _places(rows: Sequence[Row]) -> tuple[str, ...]:
 def _duplicates(rows: Sequence[Row]) -> list[Finding]:
     seen: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        seen[_question(row), fold(row.conversation.answer)].append(row)
+        seen[context(row.conversation), fold(row.conversation.answer)].append(row)
     again = [group for group in seen.values() if len(group) > 1]
     if not again:
         return []
@@ -37,7 +33,7 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
 def _conflicts(rows: Sequence[Row]) -> list[Finding]:
     answers: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        answers[_question(row)].setdefault(fold(row.conversation.answer), row)
+        answers[context(row.conversation)].setdefault(fold(row.conversation.answer), row)
     clashing = [list(given.values()) for given in answers.values() if len(given) > 1]
     if not clashing:
         return []
@@ -46,8 +42,8 @@ def _conflicts(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _leaks(rows: Sequence[Row]) -> list[Finding]:
-    trained = {_question(row): row for row in rows if row.part == "train"}
-    leaked = [row for row in rows if row.part != "train" and _question(row) in trained]
+    trained = {context(row.conversation): row for row in rows if row.part == "train"}
+    leaked = [row for row in rows if row.part != "train" and context(row.conversation) in trained]
     if not leaked:
         return []
     return [Finding("error", f"{len(leaked)} held-out questions stand in the training rows", leaked[0].conversation.question,

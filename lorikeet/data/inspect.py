@@ -58,7 +58,7 @@ def files(paths: Sequence[Path]) -> Inspection:
 def recipe(path: Path) -> Inspection:
     """Read all files that a recipe names, split as its data section says."""
     loaded = load_recipe(path)
-    read = [read_file(file) for key in ("train", "out_of_scope", "never_taught") for file in loaded.rows(key)]
+    read = [read_file(file) for key in loaded.recipe.data.sources() for file in loaded.rows(key)]
     if any(file.refused for file in read):
         return Inspection(read, [], {})
     rows, findings = _split(loaded)

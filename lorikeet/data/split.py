@@ -50,7 +50,7 @@ def groups_of(rows: Sequence[Conversation]) -> list[str]:
         return node
 
     for row in rows:
-        parent[root("q:" + _context(row))] = root("a:" + fold(row.answer))
+        parent[root("q:" + context(row))] = root("a:" + fold(row.answer))
     answers = ["a:" + fold(row.answer) for row in rows]
     first: dict[str, str] = {}
     for answer in answers:
@@ -58,7 +58,8 @@ def groups_of(rows: Sequence[Conversation]) -> list[str]:
     return [hashlib.sha256(first[root(answer)].encode()).hexdigest()[:12] for answer in answers]
 
 
-def _context(row: Conversation) -> str:
+def context(row: Conversation) -> str:
+    """What the answer answers: all turns before it but the system's, folded."""
     return "\n".join(fold(m.content) for m in row.messages[:-1] if m.role != "system")
 
 
@@ -86,14 +87,14 @@ def by_wordings(rows: Sequence[Conversation], seed: int) -> list[Row]:
         members[name].append(number)
     parts: list[Part] = ["train"] * len(rows)
     for numbers in members.values():
-        different = {_context(rows[n]): n for n in reversed(numbers)}
+        different = {context(rows[n]): n for n in reversed(numbers)}
         if len(different) < ENOUGH_WORDINGS:
             continue
         order = sorted(different, key=lambda text: _draw(seed, "wording", text))
         held_out: tuple[Part, Part] = ("validation", "test")
         for text, part in zip(order, held_out, strict=False):
             for n in numbers:
-                if _context(rows[n]) == text:
+                if context(rows[n]) == text:
                     parts[n] = part
     return [Row(row, part, name, "taught") for row, part, name in zip(rows, parts, names, strict=True)]
 
@@ -110,7 +111,7 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
             members[row.group].append(number)
     cut: set[int] = set()
     for numbers in members.values():
-        order = sorted(numbers, key=lambda n: _draw(seed, "whole", _context(rows[n].conversation)))
+        order = sorted(numbers, key=lambda n: _draw(seed, "whole", context(rows[n].conversation)))
         cut.update(order[max(whole, len(order) // 8) :])
     return cut
 
@@ -119,7 +120,7 @@ def is_taught_set(rows: Sequence[Conversation]) -> bool:
     """Whether at least half of the answers come in enough wordings for `by_wordings`."""
     counts: dict[str, set[str]] = defaultdict(set)
     for row, name in zip(rows, groups_of(rows), strict=True):
-        counts[name].add(_context(row))
+        counts[name].add(context(row))
     return sum(len(c) >= ENOUGH_WORDINGS for c in counts.values()) * 2 >= len(counts)
 
 
@@ -127,7 +128,7 @@ def out_of_scope(rows: Sequence[Conversation], seed: int) -> list[Row]:
     """A third of the out-of-scope questions, whole topics at a time, is held out for testing; the rest is trained on."""
 
     def part(row: Conversation) -> Part:
-        return "test" if _draw(seed, "out-of-scope", row.topic or _context(row)) < 1 / 3 else "train"
+        return "test" if _draw(seed, "out-of-scope", row.topic or context(row)) < 1 / 3 else "train"
 
     return [Row(row, part(row), "out-of-scope", "out-of-scope") for row in rows]
 

@@ -26,8 +26,6 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe
 from lorikeet.weights import Base
 
-VERSION = 1
-
 
 def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
     """All rows with their place in the split, and what the checks found. Needs no model."""

@@ -5,7 +5,6 @@ refuses a build whose defaults do not come out as expected.
 """
 
 import ctypes
-import importlib.metadata
 import importlib.util
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
@@ -128,14 +127,6 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 _silence = LogCallback(lambda level, text, user_data: None)
-
-
-def build() -> str:
-    """The llama.cpp build that examines and serves, by the version of the package that carries it."""
-    try:
-        return f"xllamacpp {importlib.metadata.version('xllamacpp')}"
-    except importlib.metadata.PackageNotFoundError:
-        raise MachineError("xllamacpp is not installed", "run: make install (or pip install lorikeet)") from None
 
 
 @cache

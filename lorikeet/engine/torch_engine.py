@@ -34,7 +34,7 @@ class TorchEngine:
         self.model = None
 
     def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
-        texts = [self._text(p) for p in prompts]
+        texts = [self.prompt_text(p) for p in prompts]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), self._batch):
             chosen = order[start : start + self._batch]
@@ -67,8 +67,9 @@ class TorchEngine:
         with torch.inference_mode():
             return self.model(input_ids=torch.tensor([list(ids)])).logits[0].float()
 
-    def _text(self, prompt: Prompt) -> str:
-        return str(self.tokenizer.apply_chat_template([m.as_dict() for m in prompt], tokenize=False, add_generation_prompt=True))
+    def prompt_text(self, prompt: Prompt, *, add_generation_prompt: bool = True) -> str:
+        """The prompt as the trainer's chat template writes it."""
+        return str(self.tokenizer.apply_chat_template([m.as_dict() for m in prompt], tokenize=False, add_generation_prompt=add_generation_prompt))
 
     def _config(self, sampling: Sampling) -> GenerationConfig:
         sampled = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {"do_sample": False}

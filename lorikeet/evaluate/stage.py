@@ -19,8 +19,6 @@ from lorikeet.recipe import EvaluateSettings, MachineSettings
 from lorikeet.suite import Suite
 from lorikeet.weights import Base
 
-VERSION = 1
-
 
 def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSettings, suite: Suite, seed: int,
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip

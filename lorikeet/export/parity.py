@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from lorikeet import statistics
 from lorikeet.conversation import Message
 from lorikeet.engine.llamacpp import LlamaCppEngine
 from lorikeet.engine.server import LlamaServer
@@ -49,22 +48,16 @@ def compare(gguf: Path, base: Path, adapter: Path | None, conversations: Sequenc
         positions = agreeing = 0
         divergence = largest = 0.0
         for talk in conversations:
-            ids = _hf_ids(hf, hf.tokenizer.apply_chat_template([m.as_dict() for m in talk], tokenize=False))
-            theirs, ours = hf.logits(ids), torch.from_numpy(engine.logits(ids))
+            ids = _hf_ids(hf, hf.prompt_text(talk, add_generation_prompt=False))
+            theirs, ours = hf.logits(ids).numpy(), engine.logits(ids)
             agreeing += int((theirs.argmax(-1) == ours.argmax(-1)).sum())
-            divergence += float(kl(theirs, ours).sum())
-            largest = max(largest, float((theirs - ours).abs().max()))
+            divergence += float(statistics.kl_divergence(theirs, ours).sum())
+            largest = max(largest, float(abs(theirs - ours).max()))
             positions += len(ids)
     finally:
         engine.close()
         hf.close()
     return Parity(len(texts), tokens, templates, positions, round(agreeing / positions, 6), round(divergence / positions, 8), round(largest, 4))
-
-
-def kl(parent: torch.Tensor, child: torch.Tensor) -> torch.Tensor:
-    """KL(parent || child) in nats at each position, from logits of shape (positions, vocabulary)."""
-    p, q = torch.log_softmax(parent.double(), -1), torch.log_softmax(child.double(), -1)
-    return (p.exp() * (p - q)).sum(-1).clamp(min=0)
 
 
 def _hf_ids(hf: TorchEngine, text: str) -> list[int]:
@@ -76,9 +69,7 @@ def _template_differences(hf: TorchEngine, gguf: Path, conversations: Sequence[S
     server = LlamaServer(gguf, threads, slots=1)
     try:
         prompts = [talk[:-1] for talk in conversations] + [[m for m in talk[:-1] if m.role != "system"] for talk in conversations[:2]]
-        return sum(
-            server.prompt_text(p) != hf.tokenizer.apply_chat_template([m.as_dict() for m in p], tokenize=False, add_generation_prompt=True) for p in prompts
-        )
+        return sum(server.prompt_text(p) != hf.prompt_text(p) for p in prompts)
     finally:
         server.close()
 

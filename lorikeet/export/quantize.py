@@ -1,12 +1,9 @@
 """llama.cpp's own quantiser, prebuilt in cyllama, and a look at what is really inside a GGUF."""
 
 import hashlib
-import importlib.metadata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-
-from lorikeet.errors import MachineError
 
 FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q3_K_L": 13, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}
 """llama.cpp's llama_ftype numbers (include/llama.h)."""
@@ -25,14 +22,6 @@ class Inside:
     types: dict[str, int]
     fell_back: dict[str, int]
     tensors_sha256: str
-
-
-def build() -> str:
-    """The llama.cpp build that quantises, by the version of the package that carries it."""
-    try:
-        return f"cyllama {importlib.metadata.version('cyllama')}"
-    except importlib.metadata.PackageNotFoundError:
-        raise MachineError("cyllama, which carries llama.cpp's quantiser, is not installed", "run: make install (or pip install 'lorikeet[train]')") from None
 
 
 def quantize(source: Path, target: Path, quantisation: str, threads: int) -> None:

@@ -17,7 +17,6 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings
 from lorikeet.weights import QUANTISED, Base, gguf_of
 
-VERSION = 1
 PARITY_ROWS = 4
 
 

@@ -28,15 +28,6 @@ from lorikeet.train.plots import draw
 from lorikeet.train.sft import COMPLETE, SupervisedTrainer, Watch, collate
 from lorikeet.weights import Base
 
-VERSION = 1
-
-
-def precision(settings: TrainSettings) -> str:
-    """The number format training will use here: what the recipe says, or the fast one of this machine."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "bf16" if machine.has_bf16_matrix_units() else "fp32"
-
 
 def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: MachineSettings, folder: Path, progress: Progress) -> None:
     """Train in `folder`, going on from the last whole checkpoint in its notes."""
@@ -45,7 +36,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     torch.set_num_threads(machine.threads(here.threads))
     machine.keep_freed_memory()
     torch.manual_seed(seed)
-    bf16 = precision(settings) == "bf16"
+    bf16 = machine.precision(settings.precision) == "bf16"
     model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
     trainer = SupervisedTrainer(
         model=model,
