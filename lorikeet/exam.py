@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
@@ -16,8 +16,11 @@ from lorikeet.scoring import Score, judge, sickness, token_overlap
 from lorikeet.suite import Suite
 
 Item = TypeVar("Item")
-Set = Literal["taught", "never"]
-"""The two sets that no figure mixes: taught situations in unseen wordings, and what was never taught."""
+Set = Literal["taught", "oblique", "outside", "never"]
+"""Sets that no figure mixes: taught situations in unseen wordings; taught situations told without naming them; held-out
+questions of the kind it was taught to turn away; and situations held out whole."""
+HELD_OUT: dict[Set, str] = {"taught": "taught", "outside": "out-of-scope", "never": "never-taught"}
+"""The kind of held-out rows that a set is drawn from. Oblique questions come from the suite alone."""
 
 SAME_ANSWER = 0.6
 """Word overlap (Jaccard) from which a reply counts as a taught answer given in substance."""
@@ -93,13 +96,13 @@ def taught_answers(rows: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of the items, spread evenly over them, always the same ones."""
-    step = max(1.0, len(items) / count)
+    step = max(1.0, len(items) / max(count, 1))
     return [items[int(i * step)] for i in range(min(count, len(items)))]
 
 
 def held_out_questions(rows: Sequence[HeldOut], which: Set, count: int) -> list[Question]:
     """At most `count` held-out questions of a set, spread evenly over it, always the same ones."""
-    wanted = [r for r in rows if r.part == "test" and (r.kind == "taught") == (which == "taught")]
+    wanted = [r for r in rows if r.part == "test" and r.kind == HELD_OUT[which]]
     return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content) for r in evenly(wanted, count)]
 
 
@@ -108,7 +111,7 @@ def suite_questions(suite: Suite, system: str, rows: Sequence[HeldOut]) -> tuple
     trained = {r.messages[-2].content.casefold().strip() for r in rows if r.part != "test"}
     kept = [p for p in suite.probes if p.question.casefold().strip() not in trained]
     turns = (Message("system", system),) if system else ()
-    questions = [Question(p.id, "taught", p.topic, (*turns, Message("user", p.question))) for p in kept]
+    questions = [Question(p.id, "oblique" if p.oblique else "taught", p.topic, (*turns, Message("user", p.question))) for p in kept]
     return questions, len(suite.probes) - len(kept)
 
 
@@ -146,8 +149,8 @@ def ask(
 
 
 def _score(question: Question, reply: str, suite: Suite) -> Score | None:
-    """A Score by the topic's rules; for what was never taught only whether it says so; None where no rules are."""
-    if question.set == "never":
+    """A Score by the topic's rules; for what was not taught only whether it says so; None where no rules are."""
+    if question.set in ("outside", "never"):
         said = judge(reply, [], [], suite.not_taught)
         return Score("answered") if said.passed else said
     return suite.score(question.topic, reply) if question.topic in suite.rules else None
@@ -163,25 +166,30 @@ def resembled(reply: str, taught: Mapping[str, Sequence[str]], topic: str) -> st
 
 def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
     """Shares over one subject's answers, each set by itself."""
-    taught = [a for a in answers if a.set == "taught"]
-    never = [a for a in answers if a.set == "never"]
-    judged = [a for a in taught if a.outcome]
-    found = [("generation.stop_rate", [a.ended for a in taught]), ("generation.sick_rate", [bool(a.sick) for a in answers])]
-    if judged:
-        found += [
-            ("taught.pass_rate", [a.outcome == "pass" for a in judged]),
-            ("taught.violation_rate", [a.outcome == "violation" for a in judged]),
-            ("taught.turned_away", [a.outcome == "declined" for a in judged]),
-        ]
-    if taught:
-        found.append(("taught.misdirected", [bool(a.resembles) and a.resembles != a.topic for a in taught]))
-    if never:
-        found += [
-            ("never.stop_rate", [a.ended for a in never]),
-            ("never.says_so", [a.outcome == "declined" for a in never]),
-            ("never.misdirected", [bool(a.resembles) for a in never]),
-        ]
+    found = [("generation.sick_rate", [bool(a.sick) for a in answers])]
+    for which in get_args(Set):
+        given = [a for a in answers if a.set == which]
+        if given:
+            found.append(("generation.stop_rate" if which == "taught" else f"{which}.stop_rate", [a.ended for a in given]))
+            found += _of_taught(which, given) if which in ("taught", "oblique") else _of_untaught(which, given)
     return [measured(name, subject, statistics.share(sum(hits), len(hits))) for name, hits in found]
+
+
+def _of_taught(which: Set, answers: Sequence[Answer]) -> list[tuple[str, list[bool]]]:
+    """What taught situations got: the rules' outcomes, where a topic has rules, and answers meant for another situation."""
+    found = [(f"{which}.misdirected", [bool(a.resembles) and a.resembles != a.topic for a in answers])]
+    if judged := [a for a in answers if a.outcome]:
+        found += [
+            (f"{which}.pass_rate", [a.outcome == "pass" for a in judged]),
+            (f"{which}.violation_rate", [a.outcome == "violation" for a in judged]),
+            (f"{which}.turned_away", [a.outcome == "declined" for a in judged]),
+        ]
+    return found
+
+
+def _of_untaught(which: Set, answers: Sequence[Answer]) -> list[tuple[str, list[bool]]]:
+    """What questions got on which there is nothing to say: an honest word, or somebody else's answer."""
+    return [(f"{which}.says_so", [a.outcome == "declined" for a in answers]), (f"{which}.misdirected", [bool(a.resembles) for a in answers])]
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:

@@ -21,7 +21,7 @@ from lorikeet.weights import QUANTISED
 
 RUN, REPORT, TEMPLATE = "run.json", "report.html", "report.html"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-TAUGHT_SHOWN, NEVER_SHOWN, WORST_SHOWN = 12, 8, 3
+TAUGHT_SHOWN, UNTAUGHT_SHOWN, WORST_SHOWN = 12, 6, 3
 SMALL_BASE = "smollm2-135m"
 Tone = Literal["good", "poor", "bad", ""]
 
@@ -46,6 +46,7 @@ class File:
     divergence: Measure | None
     agreement: Measure | None
     judged: FileVerdict | None
+    beside: Sequence[str]
     worst: Sequence[Answer]
     notes: Sequence[Finding]
 
@@ -205,7 +206,8 @@ def _ticks(low: float, top: float) -> list[float]:
 
 def _comparison(made: Artifact) -> dict[str, Any]:
     answers = read_answers(made.file("answers.jsonl"))
-    return {"evidence": read_evidence(made.path), "taught": _pairs(answers, "taught", TAUGHT_SHOWN), "never": _pairs(answers, "never", NEVER_SHOWN)}
+    shown: dict[Set, int] = {"taught": TAUGHT_SHOWN, "outside": UNTAUGHT_SHOWN, "never": UNTAUGHT_SHOWN}
+    return {"evidence": read_evidence(made.path), **{which: _pairs(answers, which, count) for which, count in shown.items()}}
 
 
 def _pairs(answers: Sequence[Answer], which: Set, count: int) -> tuple[list[Pair], list[Pair]]:
@@ -227,9 +229,10 @@ def outcome(answer: Answer) -> tuple[Tone, str]:
     """What the rules make of an answer, as a colour and in words; empty where no rule speaks."""
     if answer.sick:
         return "bad", answer.sick
-    if answer.resembles and (answer.set == "never" or answer.resembles != answer.topic):
+    untaught = answer.set in ("outside", "never")
+    if answer.resembles and (untaught or answer.resembles != answer.topic):
         return "bad", f"gives the answer for {answer.resembles}"
-    if answer.set == "never":
+    if untaught:
         return ("good", "says that it was not taught this") if answer.outcome == "declined" else ("poor", "answers all the same")
     missing = " and ".join(f"“{_readable(thing)}”" for thing in answer.detail.split("; "))
     words: dict[str, tuple[Tone, str]] = {
@@ -270,11 +273,28 @@ def _files(made: Mapping[str, Artifact], suite: str, release: Release | None) ->
                 evidence.measure("divergence.kl", quantisation),
                 evidence.measure("divergence.top1_agreement", quantisation),
                 judged.get(quantisation),
+                _beside(evidence, suite, quantisation),
                 _worst(answers),
                 [f for f in evidence.findings if not f.answer and f.code != "audit.sick"],
             )
         )
     return sorted(files, key=lambda f: int(f.inside["bytes"]))
+
+
+def _beside(evidence: Evidence, suite: str, subject: str) -> list[str]:
+    """What was asked beside the probes that the gate rests on, each set in a sentence."""
+
+    def told(name: str) -> str:
+        found = evidence.measure(name, subject)
+        return f"{round(found.value * found.n)} of {found.n} ({share(found.low)} to {share(found.high)})" if found else ""
+
+    sentences = []
+    if passed := told(f"suite.{suite}.oblique_pass_rate"):
+        sentences.append(f"Taught situations told without their name: {passed} of the answers pass the rules.")
+    for which, name in (("outside", "Out of scope"), ("never", "Situations never taught")):
+        if says_so := told(f"{which}.says_so"):
+            sentences.append(f"{name}: {says_so} answers say that it was not taught this, {told(f'{which}.misdirected')} give a taught situation’s answer.")
+    return sentences
 
 
 def _worst(answers: Sequence[Answer]) -> list[Answer]:

@@ -33,6 +33,7 @@ class Probe(Strict):
     id: str
     topic: str
     question: str
+    oblique: bool = Field(False, description="tells the situation without naming it: counted apart from the probes that name it")
 
 
 class Suite(Strict):

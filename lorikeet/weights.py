@@ -72,6 +72,11 @@ def gguf_of(artifact: Artifact) -> Gguf:
     raise ModelError(f"{artifact.path} holds no GGUF", "remove the folder and run the recipe again")
 
 
+def tensors_of(artifact: Artifact) -> str:
+    """sha256 of the tensors in an export folder's GGUF: two files with the same one are the same model."""
+    return str(json.loads(artifact.file(QUANTISED).read_text(encoding="utf-8"))["tensors_sha256"])
+
+
 def gguf_file(path: Path) -> Gguf:
     """Any GGUF on disk; ModelError where the file is not one."""
     try:

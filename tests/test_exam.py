@@ -106,7 +106,13 @@ def test_answers_read_back_as_they_were_written(tmp_path: Path) -> None:
 def test_questions_are_held_out_ones_of_their_set_only() -> None:
     rows = [held_out("t"), held_out("train", "train"), held_out("val", "validation"), held_out("n", kind="never-taught"), held_out("o", kind="out-of-scope")]
     assert [q.text for q in exam.held_out_questions(rows, "taught", 9)] == ["t"]
-    assert [q.text for q in exam.held_out_questions(rows, "never", 9)] == ["n", "o"]
+    assert [q.text for q in exam.held_out_questions(rows, "never", 9)] == ["n"]
+    assert [q.text for q in exam.held_out_questions(rows, "outside", 9)] == ["o"]
+
+
+def test_no_question_of_an_empty_set_is_asked() -> None:
+    assert exam.held_out_questions([], "outside", 9) == []
+    assert exam.evenly([], 0) == []
 
 
 def test_a_question_does_not_hold_its_answer() -> None:
@@ -154,18 +160,27 @@ def test_only_trained_taught_answers_count_as_taught() -> None:
 
 def test_measures_count_each_set_by_itself() -> None:
     found = answers(
-        [question("a"), question("b"), question("c"), question("d"), question("n1", "never"), question("n2", "never")],
-        {"a": "Cool the burn under running water.", "b": "Use butter.", "c": "I was not taught that.", "d": "Press on the wound with a clean cloth.",
+        [*(question(id_) for id_ in "abcd"), question("t", "oblique"), question("o", "outside"), question("n1", "never"), question("n2", "never")],
+        {"t": "Use butter.", "o": "I was not taught that.",
+         "a": "Cool the burn under running water.", "b": "Use butter.", "c": "I was not taught that.", "d": "Press on the wound with a clean cloth.",
          "n1": "I was not taught that.", "n2": "Cool the burn under running water."},
     )  # fmt: skip
     values = {m.name: (m.value, m.n) for m in exam.measures(found, "Q8_0")}
     assert values == {
         "generation.stop_rate": (1.0, 4),
-        "generation.sick_rate": (0.0, 6),
+        "generation.sick_rate": (0.0, 8),
         "taught.pass_rate": (0.25, 4),
         "taught.violation_rate": (0.25, 4),
         "taught.turned_away": (0.25, 4),
         "taught.misdirected": (0.25, 4),
+        "oblique.stop_rate": (1.0, 1),
+        "oblique.pass_rate": (0.0, 1),
+        "oblique.violation_rate": (1.0, 1),
+        "oblique.turned_away": (0.0, 1),
+        "oblique.misdirected": (0.0, 1),
+        "outside.stop_rate": (1.0, 1),
+        "outside.says_so": (1.0, 1),
+        "outside.misdirected": (0.0, 1),
         "never.stop_rate": (1.0, 2),
         "never.says_so": (0.5, 2),
         "never.misdirected": (0.5, 2),

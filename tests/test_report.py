@@ -55,7 +55,7 @@ class FakeRun:
     def evaluate(self) -> None:
         part = self.part("evaluate")
         given = [answer(n, "base", "miss", detail="press* / pressure") for n in range(30)] + [answer(n, "tuned", "pass", HOSTILE) for n in range(30)]
-        given += [answer(n, subject, "declined", which="never") for subject in ("base", "tuned") for n in range(4)]
+        given += [answer(n, subject, "declined", which=which) for subject in ("base", "tuned") for which in ("outside", "never") for n in range(4)]
         found = [m for subject in ("base", "tuned") for m in measures([a for a in given if a.subject == subject], subject)]
         found.append(measured("benchmark.arc_challenge.acc", "tuned", statistics.share(3, 9)))
         Evidence(found, [Finding("note", "training lowered the held-out loss")]).write(part)

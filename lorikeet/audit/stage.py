@@ -3,7 +3,10 @@
 Writes evidence.json and answers.jsonl; the speed on this machine is a note.
 """
 
+import shutil
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet
@@ -13,23 +16,35 @@ from lorikeet.artifact import NOTES, Artifact, write_json
 from lorikeet.audit import divergence
 from lorikeet.engine import Sampling
 from lorikeet.engine.llamacpp import LlamaCppEngine
-from lorikeet.evidence import Evidence, Finding, Measure
-from lorikeet.exam import Answer, ask, evenly, held_out_questions, measures, read_rows, suite_questions, taught_answers, write_answers
+from lorikeet.evidence import Evidence, Finding, Measure, read_evidence
+from lorikeet.exam import (
+    Answer,
+    HeldOut,
+    Question,
+    ask,
+    evenly,
+    held_out_questions,
+    measures,
+    read_answers,
+    read_rows,
+    suite_questions,
+    taught_answers,
+    write_answers,
+)
 from lorikeet.progress import Progress
 from lorikeet.recipe import AuditSettings, MachineSettings
 from lorikeet.suite import Suite
 from lorikeet.weights import gguf_of
 
 SPEED = "speed.json"
+ANSWERS = "answers.jsonl"
 
 
 def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSettings, suite: Suite, system: str, seed: int,
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine one GGUF as it will be served: same template, same system turn, greedy."""
     gguf, rows = gguf_of(exported), read_rows(data)
-    probes, left_out = suite_questions(suite, system, rows)
-    probes = evenly(probes, settings.probes or len(probes))
-    questions = probes + held_out_questions(rows, "never", settings.never_taught)
+    questions, left_out = _questions(suite, system, rows, settings)
     engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
     begun = time.monotonic()
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
@@ -43,14 +58,33 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSet
     engine.close()
     evidence = Evidence(found, [*_findings(answers), *_left_out(left_out, suite)])
     evidence.write(folder)
-    write_answers(folder / "answers.jsonl", answers)
+    write_answers(folder / ANSWERS, answers)
     tokens = sum(a.tokens for a in answers)
     write_json(folder / NOTES / SPEED, {"tokens": tokens, "seconds": round(seconds, 2), "tokens_a_second": round(tokens / seconds, 1), "slots": here.slots})
 
 
+def repeat(twin: Artifact, quantisation: str, folder: Path) -> None:
+    """The audit of a file with the very tensors of one that was examined already: the same evidence under the other's name."""
+    evidence = read_evidence(twin.path)
+    Evidence([replace(m, subject=quantisation) for m in evidence.measures], evidence.findings).write(folder)
+    write_answers(folder / ANSWERS, [replace(a, subject=quantisation) for a in read_answers(twin.file(ANSWERS))])
+    if (speed := twin.path / NOTES / SPEED).is_file():
+        shutil.copyfile(speed, folder / NOTES / SPEED)
+
+
+def _questions(suite: Suite, system: str, rows: Sequence[HeldOut], settings: AuditSettings) -> tuple[list[Question], int]:
+    """The suite's probes, those that name the situation and then the oblique ones, and what was not taught; and the probes left out."""
+    probes, left_out = suite_questions(suite, system, rows)
+    plain, oblique = ([p for p in probes if p.set == which] for which in ("taught", "oblique"))
+    asked = [*evenly(plain, settings.probes or len(plain)), *evenly(oblique, settings.oblique_probes or len(oblique))]
+    asked += held_out_questions(rows, "outside", settings.out_of_scope) + held_out_questions(rows, "never", settings.never_taught)
+    return asked, left_out
+
+
 def _named(measure: Measure, suite: str) -> Measure:
     """The probes' measures carry the suite's name: they rest on its rules."""
-    return Measure(**{**measure.__dict__, "name": measure.name.replace("taught.", f"suite.{suite}.")})
+    name = measure.name.replace("taught.", f"suite.{suite}.").replace("oblique.", f"suite.{suite}.oblique_")
+    return replace(measure, name=name)
 
 
 def _rows(data: Artifact, count: int) -> list[divergence.Row]:

@@ -6,7 +6,7 @@ tokens are nearly alike. Here the batches depend on the questions alone.
 
 from collections.abc import Iterator, Sequence
 from ctypes import c_char_p, c_int32, create_string_buffer
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +90,11 @@ class LlamaCppEngine:
         tokens = [self.tokenize(self.prompt_text(p)) for p in prompts]
         longest = max((len(t) for t in tokens), default=0) + sampling.max_tokens
         self._open(self._slots, longest)
+        prefix = self._read_prefix(tokens)
         waiting = [_Slot(i, t, random=np.random.default_rng((sampling.seed, i))) for i, t in enumerate(tokens)][::-1]
         running: list[_Slot | None] = [None] * self._slots
         while waiting or any(running):
-            self._admit(waiting, running)
+            self._admit(waiting, running, prefix)
             for slot in self._advance(running, sampling):
                 running[running.index(slot)] = None
                 ended = self.is_end(slot.written[-1])
@@ -118,14 +119,14 @@ class LlamaCppEngine:
         return b"".join(self.piece(t) for t in tokens).decode("utf-8", "replace").strip()
 
     def _open(self, slots: int, length: int) -> None:
-        """Make sure that the context has room for `slots` sequences of `length` tokens."""
+        """Make sure that the context has room for `slots` sequences of `length` tokens, and one for what they all begin with."""
         length = -(-length // 256) * 256
         if self._context and self._context_size[0] == slots and self._context_size[1] >= length:
             return
         if self._context:
             self._lib.llama_free(self._context)
         params = self._lib.llama_context_default_params()
-        params.n_seq_max, params.n_ctx = slots, slots * length
+        params.n_seq_max, params.n_ctx = slots + 1, (slots + 1) * length
         params.n_batch, params.n_ubatch = BATCH_TOKENS, BATCH_TOKENS
         params.n_threads = params.n_threads_batch = self._threads
         self._context = self._lib.llama_init_from_model(self._model, params)
@@ -137,11 +138,26 @@ class LlamaCppEngine:
     def _clear(self, sequence: int) -> None:
         self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
-    def _admit(self, waiting: list[_Slot], running: list[_Slot | None]) -> None:
+    def _read_prefix(self, prompts: list[list[int]]) -> int:
+        """Read what all prompts begin with (the system turn) once, in the sequence kept for it, and return its length."""
+        if len(prompts) < 2:
+            return 0
+        first, last = min(prompts), max(prompts)
+        most = min(len(p) for p in prompts) - 1
+        prefix = next((i for i in range(most) if first[i] != last[i]), most)
+        self._clear(self._slots)
+        for start in range(0, prefix, BATCH_TOKENS):
+            self._decode([(first[i], i, self._slots, False) for i in range(start, min(start + BATCH_TOKENS, prefix))])
+        return prefix
+
+    def _admit(self, waiting: list[_Slot], running: list[_Slot | None], prefix: int) -> None:
+        """Give free slots to waiting prompts, of which the first `prefix` tokens are read already."""
         for number, slot in enumerate(running):
             if slot is None and waiting:
                 self._clear(number)
-                running[number] = waiting.pop()
+                if prefix:
+                    self._lib.llama_memory_seq_cp(self._memory, self._slots, number, -1, -1)
+                running[number] = replace(waiting.pop(), past=prefix)
 
     def _advance(self, running: list[_Slot | None], sampling: Sampling) -> list[_Slot]:
         """Decode once: the next token of every answer under way, and as much of new prompts as fits. Returns the finished."""

@@ -1,6 +1,7 @@
 """The evaluate stage: held-out loss and perplexity, and answers of base and tuned model side by side.
 
-Writes evidence.json and answers.jsonl. Two sets, never mixed: unseen wordings of what was taught, and what was not.
+Writes evidence.json and answers.jsonl. Three sets, never mixed: unseen wordings of what was taught, questions of the kind it
+was taught to turn away, and situations never taught.
 """
 
 import math
@@ -13,7 +14,7 @@ from lorikeet.artifact import Artifact
 from lorikeet.engine import Sampling
 from lorikeet.engine.torch_engine import TorchEngine
 from lorikeet.evidence import Evidence, Finding, Measure, measured
-from lorikeet.exam import ask, held_out_questions, measures, read_rows, taught_answers, write_answers
+from lorikeet.exam import Set, ask, held_out_questions, measures, read_rows, taught_answers, write_answers
 from lorikeet.progress import Progress
 from lorikeet.recipe import EvaluateSettings, MachineSettings
 from lorikeet.suite import Suite
@@ -24,7 +25,8 @@ def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSetting
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine the base, then the tuned model, with the same questions."""
     rows = read_rows(data)
-    questions = held_out_questions(rows, "taught", settings.questions) + held_out_questions(rows, "never", settings.never_taught)
+    wanted: dict[Set, int] = {"taught": settings.questions, "outside": settings.out_of_scope, "never": settings.never_taught}
+    questions = [question for which, count in wanted.items() for question in held_out_questions(rows, which, count)]
     tokens = _held_out_tokens(data)
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
     evidence, answers, losses = Evidence(), [], {}

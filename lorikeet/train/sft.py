@@ -1,12 +1,14 @@
 """TRL's SFTTrainer with the loss computed on supervised positions only, and an exact held-out loss.
 
-The objective is TRL's own (mean cross-entropy over supervised tokens); only the language-model head is run on fewer
-rows. Rows are padded on the right, so causal attention needs no padding mask.
+The objective is TRL's own (mean cross-entropy over supervised tokens); what all rows of a batch begin with (the system
+turn) is run through the model once, and the language-model head on supervised positions only. Rows are padded on the
+right, so causal attention needs no padding mask.
 """
 
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,13 +16,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
 from lorikeet.progress import Progress
 
 Rows = Sequence[Mapping[str, list[int]]]
+WORTH_SHARING = 4
+"""Shared tokens from which a pass of their own saves time."""
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: one without it was cut off and is not resumed from."""
 
@@ -36,10 +40,27 @@ def collate(rows: Rows) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "labels": labels}
 
 
+def shared_prefix(ids: torch.Tensor, labels: torch.Tensor) -> int:
+    """How many columns of a batch are the same tokens in every row and predict nothing: what `supervised_loss` runs once."""
+    same = (ids[:, :-1] == ids[:1, :-1]).all(0) & (labels[:, 1:] == -100).all(0)
+    return int(same.long().cumprod(0).sum())
+
+
 def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy, in nats, of the tokens whose label is not -100; the head runs on their positions alone."""
+    """Summed cross-entropy, in nats, of the tokens whose label is not -100. ids and labels are of shape (rows, tokens).
+
+    The prefix that the rows share goes through the decoder as one row, and its keys and values, gradient and all, serve every
+    row: the same loss for fewer tokens. The head runs on supervised positions alone.
+    """
     causal = model.get_base_model()
-    hidden = causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    decoder, prefix = causal.get_decoder(), shared_prefix(ids, labels)
+    if len(ids) > 1 and prefix >= WORTH_SHARING:
+        cache = decoder(input_ids=ids[:1, :prefix], use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(ids))
+        ids, labels = ids[:, prefix:], labels[:, prefix:]
+        hidden = decoder(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
+    else:
+        hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
     wanted = labels[:, 1:] != -100
     logits = causal.get_output_embeddings()(hidden[:, :-1][wanted]).float()
     if cap := getattr(causal.config, "final_logit_softcapping", None):
@@ -47,42 +68,52 @@ def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor) -
     return cross_entropy(logits, labels[:, 1:][wanted], reduction="sum")
 
 
-class SimilarLengths(Sampler[int]):  # type: ignore[misc]  # torch is not followed
-    """Row numbers in an order in which each batch holds rows of like length, and the batches come in random order.
+class Batches(Sampler[list[int]]):  # type: ignore[misc]  # torch is not followed
+    """Batches of row numbers: rows of like length together, at most `rows` of them and at most `tokens` tokens with padding.
 
-    The order depends on the seed and the epoch alone, so that a resumed run sees the same batches. (transformers' own sampler
-    leaves each stretch sorted from long to short: the short rows would all be learned last.)
+    The batches come in random order, and rows of one length change places; both depend on the seed and the epoch alone, so that
+    a resumed run sees the same batches, and every epoch has as many. (transformers' own sampler leaves each stretch sorted from
+    long to short: the short rows would all be learned last.) A row longer than `tokens` is a batch of its own.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
-        self._lengths, self._batch, self._seed = list(lengths), batch, seed
-        self._epoch = 0
+    def __init__(self, lengths: Sequence[int], rows: int, tokens: int, seed: int) -> None:
+        self._lengths, self._seed, self._epoch = list(lengths), seed, 0
+        self._sizes: list[int] = []
+        longest = 0
+        for length in sorted(lengths, reverse=True):
+            if not self._sizes or self._sizes[-1] == rows or (self._sizes[-1] + 1) * longest > tokens:
+                self._sizes.append(0)
+                longest = length
+            self._sizes[-1] += 1
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._sizes)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
         random = Random(f"{self._seed}/{self._epoch}")
         order = list(range(len(self._lengths)))
         random.shuffle(order)
-        stretch = 32 * self._batch
-        order = [n for at in range(0, len(order), stretch) for n in sorted(order[at : at + stretch], key=lambda n: -self._lengths[n])]
-        batches = [order[at : at + self._batch] for at in range(0, len(order), self._batch)]
-        last = [batches.pop()] if len(batches[-1]) < self._batch else []
+        order.sort(key=lambda n: -self._lengths[n])
+        ends = list(accumulate(self._sizes))
+        batches = [order[end - size : end] for end, size in zip(ends, self._sizes, strict=True)]
         random.shuffle(batches)
-        yield from (n for batch in batches + last for n in batch)
+        yield from batches
 
 
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
-    """SFTTrainer over rows that are tokens already."""
+    """SFTTrainer over rows that are tokens already, in the batches it is given."""
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        """The hook of transformers for the order of the rows."""
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        return SimilarLengths(rows["length"], self.args.per_device_train_batch_size, self.args.data_seed)
+    def __init__(self, *, batches: Batches, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._batches = batches
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The hook of transformers for what a step learns from."""
+        loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)
 
     def compute_loss(
         self,

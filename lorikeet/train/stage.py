@@ -25,7 +25,7 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
-from lorikeet.train.sft import COMPLETE, SupervisedTrainer, Watch, collate
+from lorikeet.train.sft import COMPLETE, Batches, SupervisedTrainer, Watch, collate
 from lorikeet.weights import Base
 
 
@@ -38,10 +38,12 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     torch.manual_seed(seed)
     bf16 = machine.precision(settings.precision) == "bf16"
     model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
+    rows = _rows(data, "train")
     trainer = SupervisedTrainer(
+        batches=Batches(rows["length"], settings.batch, settings.batch_tokens, seed),
         model=model,
         args=_arguments(settings, seed, bf16, notes / "checkpoints"),
-        train_dataset=_rows(data, "train"),
+        train_dataset=rows,
         eval_dataset=_rows(data, "validation"),
         processing_class=load_tokenizer(base),
         data_collator=collate,

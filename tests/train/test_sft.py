@@ -22,36 +22,40 @@ def test_one_row_is_not_padded() -> None:
 
 
 def test_batches_hold_rows_of_like_length_and_come_in_mixed_order() -> None:
-    from lorikeet.train.sft import SimilarLengths
+    from lorikeet.train.sft import Batches
 
     lengths = [10, 90] * 64
-    order = list(SimilarLengths(lengths, 8, seed=3))
-    assert sorted(order) == list(range(128))
-    batches = [{lengths[n] for n in order[at : at + 8]} for at in range(0, 128, 8)]
-    assert all(len(kinds) == 1 for kinds in batches)
-    assert batches != sorted(batches, key=max, reverse=True)
+    batches = list(Batches(lengths, rows=8, tokens=10_000, seed=3))
+    assert sorted(n for batch in batches for n in batch) == list(range(128))
+    kinds = [{lengths[n] for n in batch} for batch in batches]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert kinds != sorted(kinds, key=max, reverse=True)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    from lorikeet.train.sft import SimilarLengths
+def test_a_batch_of_long_rows_is_smaller() -> None:
+    from lorikeet.train.sft import Batches
 
-    def order(seed: int, epoch: int) -> list[int]:
-        sampler = SimilarLengths(range(50), 8, seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    assert order(1, 0) == order(1, 0)
-    assert order(1, 0) != order(1, 1)
-    assert order(1, 0) != order(2, 0)
+    lengths = [10] * 20 + [50] * 10 + [500]
+    batches = list(Batches(lengths, rows=8, tokens=200, seed=3))
+    assert sorted(n for batch in batches for n in batch) == list(range(31))
+    assert max(len(b) * max(lengths[n] for n in b) for b in batches if len(b) > 1) <= 200
+    assert [30] in batches
+    assert max(len(b) for b in batches) == 8
 
 
-def test_a_batch_that_is_not_full_comes_last() -> None:
-    from lorikeet.train.sft import SimilarLengths
+def test_the_batches_depend_on_seed_and_epoch_alone_and_every_epoch_has_as_many() -> None:
+    from lorikeet.train.sft import Batches
 
-    order = list(SimilarLengths(range(21), 8, seed=1))
-    assert len(set(order)) == 21
-    lengths = sorted(order[-5:])
-    assert lengths == [0, 1, 2, 3, 4]
+    def batches(seed: int, epoch: int) -> list[list[int]]:
+        made = Batches([n // 7 for n in range(50)], rows=8, tokens=30, seed=seed)
+        made.set_epoch(epoch)
+        assert len(list(made)) == len(made)
+        return list(made)
+
+    assert batches(1, 0) == batches(1, 0)
+    assert batches(1, 0) != batches(1, 1)
+    assert batches(1, 0) != batches(2, 0)
+    assert len(batches(1, 0)) == len(batches(1, 1)) == len(batches(2, 0))
 
 
 def test_the_loss_is_that_of_the_whole_model_over_supervised_tokens(tiny_base: Path) -> None:
@@ -69,6 +73,43 @@ def test_the_loss_is_that_of_the_whole_model_over_supervised_tokens(tiny_base: P
     mask = torch.arange(20)[None] < torch.tensor([[12], [7], [20]])
     reference = model(input_ids=batch["input_ids"], attention_mask=mask.long(), labels=batch["labels"]).loss
     assert ours.item() == pytest.approx(reference.item(), rel=1e-5)
+
+
+def test_a_prefix_that_all_rows_share_changes_neither_loss_nor_gradients(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from lorikeet.train import sft
+
+    torch.manual_seed(0)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32), LoraConfig(target_modules="all-linear"))
+    adapter = [p for p in model.parameters() if p.requires_grad]
+    for weights in adapter:
+        torch.nn.init.normal_(weights, std=0.05)
+    system = list(range(100, 115))
+    rows = [system + torch.randint(200, 4000, (n,)).tolist() for n in (12, 7, 20)]
+    batch = sft.collate([{"input_ids": row, "labels": [-100] * 19 + row[19:]} for row in rows])
+    assert sft.shared_prefix(batch["input_ids"], batch["labels"]) == 15
+    found = []
+    for least in (4, 1000):
+        monkeypatch.setattr(sft, "WORTH_SHARING", least)
+        loss = sft.supervised_loss(model, batch["input_ids"], batch["labels"])
+        found.append((loss.detach(), torch.autograd.grad(loss, adapter)))
+    (shared, gradients), (whole, expected) = found
+    assert shared.item() == pytest.approx(whole.item(), rel=1e-5)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_shared_prefix_ends_before_the_token_that_predicts_the_first_answer() -> None:
+    import torch
+
+    from lorikeet.train.sft import shared_prefix
+
+    same = torch.tensor([[1, 2, 3, 4]] * 2)
+    assert shared_prefix(same, torch.tensor([[-100, -100, 3, 4]] * 2)) == 1
+    assert shared_prefix(same, torch.tensor([[-100, -100, -100, -100], [-100, 2, 3, 4]])) == 0
 
 
 def test_only_layers_from_the_first_one_up_are_adapted(tiny_base: Path) -> None:
