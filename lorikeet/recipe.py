@@ -15,6 +15,7 @@ from lorikeet.yaml_file import read_mapping, validated
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
 PATHS = ("base", "persona", "data.train", "data.out_of_scope", "data.never_taught", "audit.suite")
 """Keys whose values may be paths."""
+Targets = Literal["all", "attention", "mlp"]
 RowKey = Literal["train", "out_of_scope", "never_taught"]
 """Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,6 +49,7 @@ class TrainSettings(Strict):
     batch_tokens: Count = Field(4096, description="tokens a step, padding included: long rows come in smaller batches, which bounds memory")
     rank: Annotated[int, Field(ge=1, le=512)] = Field(16, description="LoRA rank: room to learn, memory and time grow with it")
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="LoRA alpha; alpha / rank multiplies the learning rate")
+    targets: Targets = Field("all", description="linear layers that get LoRA: all, those of attention, or those of the MLP, which train faster")
     first_layer: Annotated[int, Field(ge=0)] = Field(0, description="layers below this one stay as they are, which saves their backward pass")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
     warmup: Share = Field(0.05, description="share of the steps over which the rate rises")
@@ -171,7 +173,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Read a recipe, apply --set, make paths absolute, read persona and suite, hash every file it names."""
     tree = read_mapping(path)
     apply_overrides(tree, overrides, Path.cwd())
-    recipe = validated(tree, Recipe, path)
+    recipe = validated(tree, Recipe, path, overrides)
     folder = path.resolve().parent
 
     def absolute(value: str) -> str:

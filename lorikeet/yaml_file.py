@@ -49,15 +49,16 @@ def read_model(path: Path, model: type[Model]) -> Model:
     return validated(read_mapping(path), model, path)
 
 
-def validated(value: Mapping[str, object], model: type[Model], path: Path) -> Model:
-    """Build `model` from a mapping that was read from `path`; RecipeError for the first thing that is wrong."""
+def validated(value: Mapping[str, object], model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
+    """Build `model` from a mapping that was read from `path`, `a.b=value` overrides applied; RecipeError for the first thing that is wrong."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
         where = [str(part) for part in first["loc"]]
         dotted = ".".join(where)
-        place = f"{path}{_line_of(path, first['loc'])}"
+        override = next((o for o in reversed(overrides) if f"{dotted}.".startswith(f"{o.partition('=')[0]}.")), None)
+        place = f"--set {override}" if override else f"{path}{_line_of(path, first['loc'])}"
         if first["type"] == "extra_forbidden":
             known = _keys_at(model, where[:-1])
             near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)

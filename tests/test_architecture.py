@@ -119,3 +119,13 @@ def test_importing_the_front_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.split() == []
+
+
+@pytest.mark.slow
+def test_no_library_tells_anybody_that_it_was_used() -> None:
+    code = """
+import lorikeet.train.sft, lorikeet.serve.app, gradio, huggingface_hub
+assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+assert not gradio.analytics.analytics_enabled()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=PACKAGE.parent)

@@ -253,6 +253,12 @@ def test_set_without_key_or_sign_is_refused(override: str) -> None:
         overridden(override)
 
 
+@pytest.mark.parametrize("override", ["train.epochs=-1", "train.epoch=1", "train=[1]"])
+def test_what_set_gets_wrong_is_not_blamed_on_the_recipes_line(recipe_file: Path, override: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^--set {re.escape(override)}: "):
+        load_recipe(recipe_file, ["seed=3", override])
+
+
 def test_set_below_a_value_is_refused() -> None:
     with pytest.raises(RecipeError, match="'name' is not a section"):
         overridden("name.first=3")

@@ -103,7 +103,7 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
     """Positions of the training rows that teach only how their answer begins: all but `whole` of each answer's wordings.
 
     In a taught set the wordings tell situations apart, and the first words of an answer are where that is learned; the rest
-    of an answer is known after a few passes. An answer with very many wordings keeps an eighth of them whole.
+    of an answer is known after a few passes.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
@@ -112,7 +112,7 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
     cut: set[int] = set()
     for numbers in members.values():
         order = sorted(numbers, key=lambda n: _draw(seed, "whole", context(rows[n].conversation)))
-        cut.update(order[max(whole, len(order) // 8) :])
+        cut.update(order[whole:])
     return cut
 
 

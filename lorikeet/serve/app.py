@@ -2,20 +2,16 @@
 
 import contextlib
 import html
-import os
 import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-
-import gradio as gr
 
 from lorikeet.conversation import Role
 from lorikeet.engine import Sampling

@@ -6,30 +6,38 @@ from transformers import AutoModelForCausalLM
 from transformers import logging as transformers_logging
 
 from lorikeet.errors import RecipeError
-from lorikeet.recipe import TrainSettings
+from lorikeet.recipe import Targets, TrainSettings
 from lorikeet.weights import Base
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
-def _linear_names(model: torch.nn.Module) -> list[str]:
-    """Last parts of the names of all linear layers inside the decoder's blocks."""
-    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and ".layers." in name})
+PARTS = {"all": (".layers.",), "attention": (".self_attn.",), "mlp": (".mlp.",)}
+"""What the names of the linear layers that `train.targets` means have in common."""
+
+
+def _linear_names(model: torch.nn.Module, targets: Targets) -> list[str]:
+    """Last parts of the names of the linear layers inside the decoder's blocks that get LoRA."""
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and ".layers." in name)
+    return sorted({name.rsplit(".", 1)[-1] for name in linear if any(part in name for part in PARTS[targets])})
 
 
 def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> PeftModel:
-    """The base's weights in `dtype`, frozen, with LoRA on every linear layer but the head. The adapter is float32."""
+    """The base's weights in `dtype`, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32."""
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype)
     layers = model.config.num_hidden_layers
     if settings.first_layer >= layers:
         raise RecipeError(f"train.first_layer is {settings.first_layer}, but {base.name} has {layers} layers", f"choose 0 to {layers - 1}")
+    names = _linear_names(model, settings.targets)
+    if not names:
+        raise RecipeError(f"train.targets is {settings.targets!r}, but {base.name} names no layer so", "write train.targets: all")
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=_linear_names(model) if settings.first_layer else "all-linear",
-        layers_to_transform=list(range(settings.first_layer, model.config.num_hidden_layers)) if settings.first_layer else None,
+        target_modules=names,
+        layers_to_transform=list(range(settings.first_layer, layers)),
         task_type="CAUSAL_LM",
     )
     tuned = get_peft_model(model, config)

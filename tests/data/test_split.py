@@ -181,9 +181,3 @@ def test_a_few_wordings_teach_the_whole_answer_and_the_others_how_it_begins() ->
     whole = [row for n, row in enumerate(rows) if row.part == "train" and n not in cut]
     assert sorted(row.conversation.answer for row in whole) == ["alpha"] * 5 + ["beta"] * 5
     assert all(rows[n].part == "train" for n in cut)
-
-
-def test_an_answer_with_very_many_wordings_keeps_an_eighth_whole() -> None:
-    talks = [conversation([("user", f"wording {n}"), ("assistant", "alpha")], Source("t", n)) for n in range(162)]
-    rows = split.by_wordings(talks, seed=1)
-    assert sum(row.part == "train" for row in rows) - len(split.openings_only(rows, whole=5, seed=1)) == 20

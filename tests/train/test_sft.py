@@ -1,6 +1,7 @@
 """What a batch is made of. Slow for the import of TRL alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,15 +113,21 @@ def test_a_shared_prefix_ends_before_the_token_that_predicts_the_first_answer() 
     assert shared_prefix(same, torch.tensor([[-100, -100, -100, -100], [-100, 2, 3, 4]])) == 0
 
 
-def test_only_layers_from_the_first_one_up_are_adapted(tiny_base: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"first_layer": 1}, {"1.mlp", "1.self_attn"}),
+        ({"targets": "mlp"}, {"0.mlp", "1.mlp"}),
+        ({"targets": "attention", "first_layer": 1}, {"1.self_attn"}),
+    ],
+)
+def test_only_what_the_recipe_names_is_adapted(tiny_base: Path, settings: dict[str, Any], expected: set[str]) -> None:
     import torch
 
     from lorikeet.recipe import TrainSettings
     from lorikeet.train.lora import with_adapter
     from lorikeet.weights import Base
 
-    base = Base(tiny_base, "tiny", "", "", "")
-    names = [n for n, p in with_adapter(base, TrainSettings(first_layer=1), torch.float32).named_parameters() if p.requires_grad]
-    assert names
-    assert all(".layers.1." in n for n in names)
-    assert not any("lm_head" in n for n in names)
+    tuned = with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(**settings), torch.float32)
+    trained = [n for n, p in tuned.named_parameters() if p.requires_grad]
+    assert {".".join(n.partition(".layers.")[2].split(".")[:2]) for n in trained} == expected
