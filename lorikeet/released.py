@@ -35,6 +35,18 @@ class Served:
     greeting: str = ""
     examples: tuple[str, ...] = ()
     run_dir: Path | None = None
+    modes: tuple[tuple[str, str], ...] = ()
+    """Name of each mode, and the system turn in it."""
+    single_turn: bool = False
+
+    def prompt(self, mode: str = "") -> str:
+        """The system turn in a mode, by default the first; RecipeError for one that there is not."""
+        known = dict(self.modes)
+        if not mode:
+            return next(iter(known.values()), self.system)
+        if mode not in known:
+            raise RecipeError(f"there is no mode {mode!r}", f"one of: {', '.join(known)}" if known else "this assistant has no modes")
+        return known[mode]
 
     @property
     def name(self) -> str:
@@ -131,6 +143,8 @@ def _judged(path: Path, releases: Sequence[Release], folder: Path, expected: Fil
         greeting=_text(persona, "greeting"),
         examples=_texts(persona, "examples"),
         run_dir=folder if persona else None,
+        modes=_modes(persona),
+        single_turn=persona.get("single_turn") is True,
     )
 
 
@@ -172,6 +186,11 @@ def _run_document(folder: Path) -> dict[str, Json]:
 def _text(document: dict[str, Json], key: str) -> str:
     value = document.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _modes(document: dict[str, Json]) -> tuple[tuple[str, str], ...]:
+    modes = document.get("modes")
+    return tuple((name, str(system)) for name, system in modes.items()) if isinstance(modes, dict) else ()
 
 
 def _texts(document: dict[str, Json], key: str) -> tuple[str, ...]:

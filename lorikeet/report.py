@@ -16,7 +16,7 @@ from lorikeet import artifact
 from lorikeet.artifact import NOTES, Artifact
 from lorikeet.errors import ModelError
 from lorikeet.evidence import RELEASE, Evidence, FileVerdict, Finding, Measure, Release, read_evidence, read_release
-from lorikeet.exam import Answer, Set, read_answers
+from lorikeet.exam import UNTAUGHT, Answer, Set, read_answers
 from lorikeet.weights import QUANTISED
 
 RUN, REPORT, TEMPLATE = "run.json", "report.html", "report.html"
@@ -206,7 +206,7 @@ def _ticks(low: float, top: float) -> list[float]:
 
 def _comparison(made: Artifact) -> dict[str, Any]:
     answers = read_answers(made.file("answers.jsonl"))
-    shown: dict[Set, int] = {"taught": TAUGHT_SHOWN, "outside": UNTAUGHT_SHOWN, "never": UNTAUGHT_SHOWN}
+    shown: dict[Set, int] = {"taught": TAUGHT_SHOWN, **dict.fromkeys(UNTAUGHT, UNTAUGHT_SHOWN)}
     return {"evidence": read_evidence(made.path), **{which: _pairs(answers, which, count) for which, count in shown.items()}}
 
 
@@ -229,7 +229,7 @@ def outcome(answer: Answer) -> tuple[Tone, str]:
     """What the rules make of an answer, as a colour and in words; empty where no rule speaks."""
     if answer.sick:
         return "bad", answer.sick
-    untaught = answer.set in ("outside", "never")
+    untaught = answer.set in UNTAUGHT
     if answer.resembles and (untaught or answer.resembles != answer.topic):
         return "bad", f"gives the answer for {answer.resembles}"
     if untaught:
@@ -291,7 +291,7 @@ def _beside(evidence: Evidence, suite: str, subject: str) -> list[str]:
     sentences = []
     if passed := told(f"suite.{suite}.oblique_pass_rate"):
         sentences.append(f"Taught situations told without their name: {passed} of the answers pass the rules.")
-    for which, name in (("outside", "Out of scope"), ("never", "Situations never taught")):
+    for which, name in (("outside", "Out of scope"), ("near", "Near misses"), ("never", "Situations never taught")):
         if says_so := told(f"{which}.says_so"):
             sentences.append(f"{name}: {says_so} answers say that it was not taught this, {told(f'{which}.misdirected')} give a taught situation’s answer.")
     return sentences

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 Outcome = Literal["pass", "miss", "violation", "declined", "answered", "unreadable"]
+Form = Literal["prose", "steps", "question"]
 GAP = 6
 """How many words `..` may stand for."""
 
@@ -41,6 +42,8 @@ _PRONOUNS = {"it", "them", "him", "her", "this", "that"}
 _CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
 _WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,:()\u2013\u2014]|(?<=\s)-(?=\s)")
 _PATTERN_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?\*?")
+_NUMBERED = re.compile(r"^\s*\d+[.)]\s+\S", re.MULTILINE)
+_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 _BULLET = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
 
 
@@ -249,6 +252,25 @@ _MARKERS = re.compile(
     r"<\|[a-z0-9_]+\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|^(?:user|assistant|system)\s*(?::|$)|^#{2,} ?(?:instruction|response|input)\b",
     re.M | re.I,
 )
+
+
+def form_of(answer: str) -> Form:
+    """Numbered steps (three lines or more), a text that ends on a question, or prose."""
+    text = answer.strip()
+    if len(_NUMBERED.findall(text)) >= 3:
+        return "steps"
+    return "question" if text.endswith("?") else "prose"
+
+
+def accepted_as(answer: str, accepted: Sequence[str]) -> Score:
+    """Whether an answer is one of the accepted ones, word for word; spacing and the kind of quotation marks aside."""
+    if not answer.strip():
+        return Score("unreadable")
+    return Score("pass") if _plain(answer) in map(_plain, accepted) else Score("miss", missing=(accepted[0],))
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).translate(_QUOTES).split())
 
 
 def sickness(answer: str) -> str:

@@ -1,12 +1,13 @@
 """What people write to say how an assistant is examined and how it speaks: Suite and Persona, read from YAML."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorikeet.errors import RecipeError
-from lorikeet.scoring import Score, cannot_match, judge
+from lorikeet.scoring import Form, Score, accepted_as, cannot_match, judge
 from lorikeet.yaml_file import read_model
 
 Pattern = Annotated[str, Field(min_length=2)]
@@ -33,22 +34,34 @@ class Probe(Strict):
     id: str
     topic: str
     question: str
+    mode: str = Field("", description="the persona's mode in which it is asked")
+    accepted: list[str] = Field([], description="the answers that count as right, word for word; where there are any, no rules are asked")
     oblique: bool = Field(False, description="tells the situation without naming it: counted apart from the probes that name it")
 
 
 class Suite(Strict):
-    """Probes and rules. `not_taught` are patterns by which the assistant says that it was not taught something."""
+    """Probes and rules. `not_taught` are patterns by which the assistant says that it was not taught something.
+
+    `rules` are kept by topic, or by `topic/mode` where a mode has rules of its own.
+    """
 
     name: str
     about: str = ""
     not_taught: list[Pattern] = []
-    rules: dict[str, Rules]
+    rules: dict[str, Rules] = {}
+    forms: dict[str, Form] = Field({}, description="the form that an answer has in each of the persona's modes")
     probes: list[Probe] = Field(min_length=1)
 
-    def score(self, topic: str, answer: str) -> Score:
-        """Judge an answer by the rules of `topic`."""
-        rules = self.rules[topic]
-        return judge(answer, rules.must_say, rules.must_never, self.not_taught)
+    def rules_for(self, topic: str, mode: str = "") -> Rules | None:
+        """The rules of a topic in a mode, or else of the topic in any mode; None where there are none."""
+        return self.rules.get(f"{topic}/{mode}") or self.rules.get(topic)
+
+    def score(self, topic: str, answer: str, mode: str = "", accepted: Sequence[str] = ()) -> Score | None:
+        """Judge an answer: by the accepted ones, else by the rules of its topic; None where there is nothing to judge it by."""
+        if accepted:
+            return accepted_as(answer, accepted)
+        rules = self.rules_for(topic, mode)
+        return judge(answer, rules.must_say, rules.must_never, self.not_taught) if rules else None
 
 
 class Persona(Strict):
@@ -56,9 +69,15 @@ class Persona(Strict):
 
     title: str
     system: str = ""
+    modes: dict[str, str] = Field({}, description="ways of answering that a reader can ask for: name, and the sentence that the system turn then ends with")
+    single_turn: bool = Field(False, description="each question is answered by itself, as it was taught: a chat sends no earlier turns")
     greeting: str = ""
     notice: str = Field("", description="what the assistant is not; shown permanently")
     examples: list[str] = []
+
+    def prompt(self, mode: str = "") -> str:
+        """The system turn in a mode; without one, the plain system turn."""
+        return " ".join(filter(None, (self.system, self.modes[mode] if mode else "")))
 
 
 def load_suite(path: Path) -> Suite:
@@ -67,7 +86,7 @@ def load_suite(path: Path) -> Suite:
     _check_patterns(suite, path)
     seen: set[str] = set()
     for probe in suite.probes:
-        if probe.topic not in suite.rules:
+        if not probe.accepted and not suite.rules_for(probe.topic, probe.mode):
             raise RecipeError(f"{path}: probe {probe.id!r} has the topic {probe.topic!r}, for which there are no rules",
                               f"add rules for {probe.topic!r}, or correct the topic")  # fmt: skip
         if probe.id in seen:

@@ -6,7 +6,7 @@ import sys
 from lorikeet.conversation import Message
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.engine.server import LlamaServer
-from lorikeet.errors import ModelError
+from lorikeet.errors import ModelError, RecipeError
 from lorikeet.released import Served
 
 ANSWER_TOKENS = 512
@@ -14,7 +14,10 @@ _RED, _DIM, _PLAIN = "\x1b[1;37;41m", "\x1b[2m", "\x1b[0m"
 
 
 def chat(served: Served, threads: int) -> None:
-    """Talk until /quit, Ctrl-D or Ctrl-C at the prompt, or the end of the piped questions. /reset forgets what was said."""
+    """Talk until /quit, Ctrl-D or Ctrl-C at the prompt, or the end of the piped questions.
+
+    /reset forgets what was said; /mode NAME changes the persona's mode.
+    """
     engine = LlamaServer(served.path, threads, slots=1)
     try:
         talk(served, engine)
@@ -26,7 +29,7 @@ def talk(served: Served, engine: LlamaServer) -> None:
     """The chat itself. Answers go to standard output, everything else there too only where somebody is typing."""
     typing = sys.stdin.isatty()
     _greet(served, typing)
-    opening = [Message("system", served.system)] if served.system else []
+    opening = _opening(served, "")
     said: Prompt = opening
     while (question := _read(typing)) is not None:
         if question == "/quit":
@@ -34,8 +37,18 @@ def talk(served: Served, engine: LlamaServer) -> None:
         if question == "/reset":
             said = opening
             _tell("forgotten", typing)
+        elif question.partition(" ")[0] == "/mode":
+            try:
+                said = opening = _opening(served, question.partition(" ")[2].strip())
+            except RecipeError as error:
+                print(f"{error.message}; {error.cure}", file=sys.stderr)
         elif question:
-            said = _turn(engine, said, question, typing)
+            said = _turn(engine, opening if served.single_turn else said, question, typing)
+
+
+def _opening(served: Served, mode: str) -> list[Message]:
+    system = served.prompt(mode)
+    return [Message("system", system)] if system else []
 
 
 def _turn(engine: LlamaServer, said: Prompt, question: str, typing: bool) -> Prompt:
@@ -82,7 +95,10 @@ def _greet(served: Served, typing: bool) -> None:
     for line in (served.notice, served.greeting):
         if line:
             print(line)
-    print(f"{_DIM}{served.path.name}, {served.verdict}; /reset forgets, /quit leaves, Ctrl-C stops an answer{_PLAIN}")
+    how = "each question is answered by itself, " if served.single_turn else "/reset forgets, "
+    if served.modes:
+        how += f"/mode {'|'.join(name for name, _ in served.modes)}, "
+    print(f"{_DIM}{served.path.name}, {served.verdict}; {how}/quit leaves, Ctrl-C stops an answer{_PLAIN}")
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  arrow keys at the prompt, where the platform has it
 

@@ -1,5 +1,6 @@
 """Exams: every answer is kept, scored by the rules of its set, and counted apart from the other set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lorikeet.engine import Sampling
 from lorikeet.engine.scripted import ScriptedEngine
 from lorikeet.exam import Answer, HeldOut, Question, Set
 from lorikeet.progress import Silent
-from lorikeet.suite import Probe, Rules, Suite
+from lorikeet.suite import Persona, Probe, Rules, Suite
 
 RULES = Rules(hazard="h", source="s", must_say=[["cool"]], must_never=["butter"])
 SUITE = Suite(
@@ -105,6 +106,8 @@ def test_answers_read_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_questions_are_held_out_ones_of_their_set_only() -> None:
     rows = [held_out("t"), held_out("train", "train"), held_out("val", "validation"), held_out("n", kind="never-taught"), held_out("o", kind="out-of-scope")]
+    rows.append(replace(held_out("m", kind="out-of-scope"), category="near-miss"))
+    assert [q.text for q in exam.held_out_questions(rows, "near", 9)] == ["m"]
     assert [q.text for q in exam.held_out_questions(rows, "taught", 9)] == ["t"]
     assert [q.text for q in exam.held_out_questions(rows, "never", 9)] == ["n"]
     assert [q.text for q in exam.held_out_questions(rows, "outside", 9)] == ["o"]
@@ -134,17 +137,17 @@ def test_a_small_set_is_asked_whole() -> None:
 
 
 def test_probes_that_were_trained_on_are_left_out_and_counted() -> None:
-    found, left_out = exam.suite_questions(SUITE, "", [held_out(" HOT oil! ", "train")])
+    found, left_out = exam.suite_questions(SUITE, Persona(title="t"), [held_out(" HOT oil! ", "train")])
     assert ([q.id for q in found], left_out) == (["p1"], 1)
 
 
 def test_probes_among_the_test_rows_are_asked() -> None:
-    found, left_out = exam.suite_questions(SUITE, "", [held_out("Hot oil!", "test")])
+    found, left_out = exam.suite_questions(SUITE, Persona(title="t"), [held_out("Hot oil!", "test")])
     assert (len(found), left_out) == (2, 0)
 
 
 def test_probes_are_put_as_the_assistant_is_served() -> None:
-    found, _ = exam.suite_questions(SUITE, "You help.", [])
+    found, _ = exam.suite_questions(SUITE, Persona(title="t", system="You help."), [])
     assert found[0].messages == (Message("system", "You help."), Message("user", "I burned my hand"))
 
 
@@ -203,3 +206,29 @@ def test_one_answer_taught_under_two_topics_misdirects_nobody() -> None:
     engine = ScriptedEngine({}, otherwise="Cool it and see a doctor.")
     found = exam.ask(engine, "x", [question("q", topic="burn")], Sampling(), SUITE, exam.taught_answers(rows), Silent())
     assert {m.name: m.value for m in exam.measures(found, "x")}["taught.misdirected"] == 0
+
+
+def test_an_answer_is_judged_by_the_rules_of_its_mode_and_by_its_form() -> None:
+    hint = Rules(hazard="h", source="s", must_say=[["water"]], must_never=["cool"])
+    suite = Suite(name="burns", forms={"hint": "question"}, rules={"burn": RULES, "burn/hint": hint}, probes=SUITE.probes)
+    asked = [replace(question(text), mode=mode) for text, mode in (("a", "hint"), ("b", "hint"), ("c", "explain"))]
+    replies = {"a": "What does running water do?", "b": "Cool it under water.", "c": "Cool it."}
+    found = exam.ask(ScriptedEngine(replies), "Q8_0", asked, Sampling(max_tokens=64), suite, {}, Silent())
+    assert [(a.outcome, a.in_mode) for a in found] == [("pass", True), ("violation", False), ("pass", None)]
+    assert {m.name: (m.value, m.n) for m in exam.measures(found, "Q8_0")}["taught.mode_rate"] == (0.5, 2)
+
+
+def test_an_answer_can_be_judged_word_for_word_and_what_was_right_has_to_stay() -> None:
+    accepted = {"I has it": ("I have it.", "I\u2019ve got it."), "Fine.": ("Fine.",), "Good.": ("Good.",)}
+    asked = [replace(question(text, topic=""), accepted=right) for text, right in accepted.items()]
+    found = answers(asked, {"I has it": "I've  got it.", "Fine.": "Fine.", "Good.": "It is good."})
+    assert [(a.outcome, a.unchanged, a.detail) for a in found] == [("pass", False, ""), ("pass", True, ""), ("miss", True, "Good.")]
+    rates = {m.name: (m.value, m.n) for m in exam.measures(found, "Q8_0")}
+    assert (rates["taught.corrected_rate"], rates["taught.unchanged_rate"], rates["taught.pass_rate"]) == ((1.0, 1), (0.5, 2), (pytest.approx(2 / 3), 3))
+
+
+def test_probes_are_put_in_their_mode() -> None:
+    persona = Persona(title="t", system="You help.", modes={"hint": "Give a hint."})
+    suite = Suite(name="s", probes=[Probe(id="p", topic="", question="Why?", mode="hint", accepted=["x"])])
+    (found,), _ = exam.suite_questions(suite, persona, [])
+    assert (found.messages[0].content, found.mode, found.accepted) == ("You help. Give a hint.", "hint", ("x",))

@@ -8,11 +8,17 @@ import pytest
 
 from lorikeet.data.stage import split_rows
 from lorikeet.recipe import load_recipe
-from lorikeet.scoring import token_overlap
+from lorikeet.scoring import form_of, token_overlap
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*/recipe.yaml"))
-WRITTEN = json.loads((Path(__file__).parent / "first_aid_answers.json").read_text())
-FIRST_AID = load_recipe(Path(__file__).parent.parent / "recipes/first-aid/recipe.yaml")
+LOADED = {path.parent.name: load_recipe(path) for path in RECIPES}
+FIRST_AID = LOADED["first-aid"]
+WRITTEN = [
+    (recipe, item)
+    for recipe, name in (("first-aid", "first_aid_answers.json"), ("emergency", "emergency_answers.json"))
+    for item in json.loads((Path(__file__).parent / name).read_text())
+]
+"""Right and dangerous answers in other words, by which the rules themselves are examined."""
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.parent.name)
@@ -35,29 +41,62 @@ def test_the_first_aid_set_is_as_large_as_it_says() -> None:
     assert len(FIRST_AID.suite.probes) >= 40
 
 
-def test_no_probe_stands_in_the_rows_or_nearly_so() -> None:
-    questions = [r.conversation.question for r in split_rows(FIRST_AID)[0]]
-    worst = max((token_overlap(p.question, q), p.question, q) for p in FIRST_AID.suite.probes for q in questions)
+@pytest.mark.parametrize("name", ["first-aid", "emergency", "ml-tutor", "med-tutor"])
+def test_no_probe_stands_in_the_rows_or_nearly_so(name: str) -> None:
+    questions = {r.conversation.question for r in split_rows(LOADED[name])[0]}
+    worst = max((token_overlap(p.question, q), p.question, q) for p in LOADED[name].suite.probes for q in questions)
     assert worst[0] < 0.8, worst
 
 
-@pytest.mark.parametrize("item", WRITTEN, ids=lambda i: i["topic"])
-def test_rules_pass_right_answers_in_other_words(item: dict[str, str]) -> None:
-    assert FIRST_AID.suite.score(item["topic"], item["answer"]).outcome == "pass"
-    assert FIRST_AID.suite.score(item["topic"], item["safe"]).outcome == "pass"
+def test_no_sentence_of_the_email_suite_is_trained_on() -> None:
+    rows = [r.conversation for r in split_rows(LOADED["email"])[0]]
+    trained = {text for row in rows for text in (row.question, row.answer)}
+    assert len(trained) > 1500
+    assert not {text for probe in LOADED["email"].suite.probes for text in (probe.question, *probe.accepted)} & trained
 
 
-@pytest.mark.parametrize("item", WRITTEN, ids=lambda i: i["topic"])
-def test_rules_fail_dangerous_answers(item: dict[str, list[str]]) -> None:
-    outcomes = [FIRST_AID.suite.score(str(item["topic"]), answer).outcome for answer in item["unsafe"]]
+@pytest.mark.parametrize("name", ["ml-tutor", "med-tutor"])
+def test_every_taught_answer_of_a_tutor_passes_the_rules_and_has_the_form_of_its_mode(name: str) -> None:
+    suite = LOADED[name].suite
+    answers = {(r.conversation.topic, r.conversation.mode, r.conversation.answer) for r in split_rows(LOADED[name])[0] if r.kind == "taught"}
+    assert len(answers) >= 60
+    assert all(form_of(answer) == suite.forms[mode] for _, mode, answer in answers)
+    scores = {(topic, mode): suite.score(topic, answer, mode) for topic, mode, answer in answers}
+    assert {key for key, score in scores.items() if not (score and score.passed)} == set()
+
+
+@pytest.mark.parametrize("name", ["ml-tutor", "med-tutor"])
+def test_an_explanation_in_place_of_a_hint_breaks_the_rules(name: str) -> None:
+    suite = LOADED[name].suite
+    explained = {r.conversation.topic: r.conversation.answer for r in split_rows(LOADED[name])[0] if r.kind == "taught" and r.conversation.mode == "explain"}
+    given_away = [topic for topic, answer in explained.items() if (score := suite.score(topic, answer, "hint")) and score.outcome == "violation"]
+    assert set(given_away) == set(explained)
+
+
+def outcome(recipe: str, topic: str, answer: str) -> str:
+    score = LOADED[recipe].suite.score(topic, answer)
+    assert score is not None
+    return score.outcome
+
+
+@pytest.mark.parametrize(("recipe", "item"), WRITTEN, ids=lambda i: i["topic"] if isinstance(i, dict) else i)
+def test_rules_pass_right_answers_in_other_words(recipe: str, item: dict[str, str]) -> None:
+    assert outcome(recipe, item["topic"], item["answer"]) == "pass"
+    assert outcome(recipe, item["topic"], item["safe"]) == "pass"
+
+
+@pytest.mark.parametrize(("recipe", "item"), WRITTEN, ids=lambda i: i["topic"] if isinstance(i, dict) else i)
+def test_rules_fail_dangerous_answers(recipe: str, item: dict[str, list[str]]) -> None:
+    outcomes = [outcome(recipe, str(item["topic"]), answer) for answer in item["unsafe"]]
     assert "pass" not in outcomes
     assert "violation" in outcomes
 
 
-def test_rules_fail_the_answer_to_most_other_situations() -> None:
+@pytest.mark.parametrize("recipe", ["first-aid", "emergency"])
+def test_rules_fail_the_answer_to_most_other_situations(recipe: str) -> None:
     """Siblings may pass (a graze and a small cut are treated alike); misdirection is found by the answer, not by the rules."""
-    answers = {i["topic"]: i["answer"] for i in WRITTEN}
-    passed = sum(FIRST_AID.suite.score(topic, answer).passed for topic in answers for other, answer in answers.items() if other != topic)
+    answers = {i["topic"]: i["answer"] for name, i in WRITTEN if name == recipe}
+    passed = sum(outcome(recipe, topic, answer) == "pass" for topic in answers for other, answer in answers.items() if other != topic)
     assert passed / (len(answers) * (len(answers) - 1)) < 0.10
 
 

@@ -5,7 +5,7 @@ A must-never that goes unseen lets a dangerous file out; one seen where none is 
 
 import pytest
 
-from lorikeet.scoring import GAP, cannot_match, judge, occurrences, says, sickness, token_overlap, words_of
+from lorikeet.scoring import GAP, cannot_match, form_of, judge, occurrences, says, sickness, token_overlap, words_of
 
 
 @pytest.mark.parametrize(
@@ -404,3 +404,17 @@ def test_a_word_of_another_script_stays_whole(word: str) -> None:
 @pytest.mark.parametrize("answer", ["Hi<|reserved_special_token_0|>", "Hi\nUser: What now?\nAssistant: Well", "Hi\n### Instruction:\nGo on"])
 def test_other_pieces_of_templates_are_sick(answer: str) -> None:
     assert sickness(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "form"),
+    [
+        ("Cool it.", "prose"),
+        ("1. Stop.\n2. Drop.\n3. Roll.", "steps"),
+        ("Title.\n 1) a\n 2) b\n 3) c\nDone?", "steps"),
+        ("What then? ", "question"),
+        ("1. a\n2. b", "prose"),
+    ],
+)
+def test_the_form_of_an_answer_is_seen(answer: str, form: str) -> None:
+    assert form_of(answer) == form

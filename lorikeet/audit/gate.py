@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
 from lorikeet.evidence import Evidence, FileVerdict, Measure, Release, Verdict, decide, read_evidence
+from lorikeet.exam import UNTAUGHT
 from lorikeet.recipe import Thresholds
 from lorikeet.weights import gguf_of
 
@@ -25,11 +26,15 @@ def verdict(evidence: Evidence, suite: str, subject: str, limits: Thresholds) ->
         blocks.append(f"{round(oblique.value * oblique.n)} of {oblique.n} answers to oblique probes broke a must-never rule")
     _pass_rate(passed, limits, blocks, doubts)
     _at_least(evidence.measure("generation.stop_rate", subject), limits.stop_rate_at_least, "answers ended by themselves", blocks, doubts)
-    outside, never = (evidence.measure(f"{which}.misdirected", subject) for which in ("outside", "never"))
-    if outside or not never:
+    if modes := evidence.measure(f"suite.{suite}.mode_rate", subject):
+        _at_least(modes, limits.mode_rate_at_least, "answers have the form of the mode asked for", blocks, doubts)
+    outside, near, never = (evidence.measure(f"{which}.misdirected", subject) for which in UNTAUGHT)
+    if limits.misdirection_at_most is not None and (outside or not (near or never)):
         _at_most(outside, limits.misdirection_at_most, "questions out of scope got a taught situation's answer", blocks, doubts)
+    if near:
+        _at_most(near, limits.near_misdirected_at_most, "near misses of what is taught got a taught situation's answer", blocks, doubts)
     if never:
-        _at_most(never, limits.never_misdirected_at_most, "questions on situations never taught got another situation's answer", blocks, doubts)
+        _at_most(never, limits.near_misdirected_at_most, "questions on situations never taught got another situation's answer", blocks, doubts)
     _at_most(evidence.measure("generation.sick_rate", subject), 0.0, "answers show signs of a broken model (loops, fragments, nothing)", blocks, doubts)
     divergence = evidence.measure("divergence.kl", subject)
     if divergence and divergence.value > limits.divergence_at_most:

@@ -21,6 +21,7 @@ from lorikeet.exam import (
     Answer,
     HeldOut,
     Question,
+    Set,
     ask,
     evenly,
     held_out_questions,
@@ -33,18 +34,18 @@ from lorikeet.exam import (
 )
 from lorikeet.progress import Progress
 from lorikeet.recipe import AuditSettings, MachineSettings
-from lorikeet.suite import Suite
+from lorikeet.suite import Persona, Suite
 from lorikeet.weights import gguf_of
 
 SPEED = "speed.json"
 ANSWERS = "answers.jsonl"
 
 
-def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSettings, suite: Suite, system: str, seed: int,
+def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSettings, suite: Suite, persona: Persona, seed: int,
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine one GGUF as it will be served: same template, same system turn, greedy."""
     gguf, rows = gguf_of(exported), read_rows(data)
-    questions, left_out = _questions(suite, system, rows, settings)
+    questions, left_out = _questions(suite, persona, rows, settings)
     engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
     begun = time.monotonic()
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
@@ -72,13 +73,13 @@ def repeat(twin: Artifact, quantisation: str, folder: Path) -> None:
         shutil.copyfile(speed, folder / NOTES / SPEED)
 
 
-def _questions(suite: Suite, system: str, rows: Sequence[HeldOut], settings: AuditSettings) -> tuple[list[Question], int]:
+def _questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut], settings: AuditSettings) -> tuple[list[Question], int]:
     """The suite's probes, those that name the situation and then the oblique ones, and what was not taught; and the probes left out."""
-    probes, left_out = suite_questions(suite, system, rows)
+    probes, left_out = suite_questions(suite, persona, rows)
     plain, oblique = ([p for p in probes if p.set == which] for which in ("taught", "oblique"))
     asked = [*evenly(plain, settings.probes or len(plain)), *evenly(oblique, settings.oblique_probes or len(oblique))]
-    asked += held_out_questions(rows, "outside", settings.out_of_scope) + held_out_questions(rows, "never", settings.never_taught)
-    return asked, left_out
+    wanted: dict[Set, int] = {"outside": settings.out_of_scope, "near": settings.near_misses, "never": settings.never_taught}
+    return [*asked, *(question for which, count in wanted.items() for question in held_out_questions(rows, which, count))], left_out
 
 
 def _named(measure: Measure, suite: str) -> Measure:

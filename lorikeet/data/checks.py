@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from lorikeet.conversation import Message
 from lorikeet.data.split import Row, context, fold
 from lorikeet.evidence import Finding
 
@@ -20,9 +21,10 @@ def _places(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _duplicates(rows: Sequence[Row]) -> list[Finding]:
-    seen: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    """Rows that are the same letter for letter: where capitals and commas are what is taught, a fold would be wrong."""
+    seen: dict[tuple[Message, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        seen[context(row.conversation), fold(row.conversation.answer)].append(row)
+        seen[row.conversation.messages].append(row)
     again = [group for group in seen.values() if len(group) > 1]
     if not again:
         return []
@@ -31,9 +33,9 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _conflicts(rows: Sequence[Row]) -> list[Finding]:
-    answers: dict[str, dict[str, Row]] = defaultdict(dict)
+    answers: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        answers[context(row.conversation)].setdefault(fold(row.conversation.answer), row)
+        answers[row.conversation.mode, context(row.conversation)].setdefault(fold(row.conversation.answer), row)
     clashing = [list(given.values()) for given in answers.values() if len(given) > 1]
     if not clashing:
         return []

@@ -39,17 +39,17 @@ def detect(row: Mapping[str, object], source: Source) -> Format:
 
 def read_row(row: Mapping[str, object], source: Source) -> Conversation:
     """A Conversation from one row; DataError with file and line where the row cannot be one."""
-    topic, category = (_optional_text(row, key) for key in ("topic", "category"))
+    topic, category, mode = (_optional_text(row, key) for key in ("topic", "category", "mode"))
     name = detect(row, source).name
     if name == "messages":
-        return conversation(_turns(row["messages"], source), source, topic, category)
+        return conversation(_turns(row["messages"], source), source, topic, category, mode)
     asked, answered = _PAIRS[name]
     question, answer = _text(row, asked, source), _text(row, answered, source)
     if row.get("input") is not None and not isinstance(row["input"], str):
         raise DataError(f"{source}: 'input' is {type(row['input']).__name__}, not text", "write it as a string in quotes")
     if extra := _optional_text(row, "input"):
         question = f"{question}\n\n{extra}"
-    return conversation([("user", question), ("assistant", answer)], source, topic, category)
+    return conversation([("user", question), ("assistant", answer)], source, topic, category, mode)
 
 
 def _optional_text(row: Mapping[str, object], key: str) -> str:

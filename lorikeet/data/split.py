@@ -108,7 +108,7 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
     members: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         if row.part == "train":
-            members[row.group].append(number)
+            members[fold(row.conversation.answer)].append(number)
     cut: set[int] = set()
     for numbers in members.values():
         order = sorted(numbers, key=lambda n: _draw(seed, "whole", context(rows[n].conversation)))

@@ -7,7 +7,7 @@ Writes conversations.jsonl (one {messages, split, group, source, topic, category
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow
@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from lorikeet.artifact import write_json
 from lorikeet.bases import load_tokenizer
+from lorikeet.conversation import Conversation
 from lorikeet.data import split
 from lorikeet.data.checks import run_checks
 from lorikeet.data.sources import read_all
@@ -24,6 +25,7 @@ from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe
+from lorikeet.suite import Persona
 from lorikeet.weights import Base
 
 
@@ -43,9 +45,16 @@ def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
         rows += split.out_of_scope(read_all(files), seed)
     if files := recipe.rows("never_taught"):
         rows += split.never_taught(read_all(files))
-    prompt = recipe.persona.system
-    rows = [Row(row.conversation.with_system(prompt), row.part, row.group, row.kind) for row in rows]
+    rows = [replace(row, conversation=_with_system(row.conversation, recipe.persona)) for row in rows]
     return rows, findings + run_checks(rows)
+
+
+def _with_system(talk: Conversation, persona: Persona) -> Conversation:
+    """The row behind the system turn of its mode; DataError for a mode that the persona does not have."""
+    if talk.mode and talk.mode not in persona.modes:
+        known = ", ".join(persona.modes) or "none"
+        raise DataError(f"{talk.source}: the mode {talk.mode!r} is not one of the persona's ({known})", "correct the row, or add the mode to the persona")
+    return talk.with_system(persona.prompt(talk.mode))
 
 
 def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> None:
@@ -87,6 +96,7 @@ def _write(rows: Sequence[Row], tokens: Sequence[Tokens], folder: Path) -> None:
                 "topic": talk.topic,
                 "category": talk.category,
                 "kind": row.kind,
+                "mode": talk.mode,
             }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     table = pyarrow.table({

@@ -1,7 +1,7 @@
 """The evaluate stage: held-out loss and perplexity, and answers of base and tuned model side by side.
 
-Writes evidence.json and answers.jsonl. Three sets, never mixed: unseen wordings of what was taught, questions of the kind it
-was taught to turn away, and situations never taught.
+Writes evidence.json and answers.jsonl. Sets that are never mixed: unseen wordings of what was taught, questions of the kind it
+was taught to turn away, near misses among them apart, and situations never taught.
 """
 
 import math
@@ -25,7 +25,12 @@ def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSetting
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine the base, then the tuned model, with the same questions."""
     rows = read_rows(data)
-    wanted: dict[Set, int] = {"taught": settings.questions, "outside": settings.out_of_scope, "never": settings.never_taught}
+    wanted: dict[Set, int] = {
+        "taught": settings.questions,
+        "outside": settings.out_of_scope,
+        "near": settings.near_misses,
+        "never": settings.never_taught,
+    }
     questions = [question for which, count in wanted.items() for question in held_out_questions(rows, which, count)]
     tokens = _held_out_tokens(data)
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)

@@ -23,7 +23,7 @@ from lorikeet import conversation
 from lorikeet.conversation import Role
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.engine.server import PromptTooLong
-from lorikeet.errors import LorikeetError, ModelError
+from lorikeet.errors import LorikeetError, ModelError, RecipeError
 from lorikeet.released import Served
 
 BODY_LIMIT = 1 << 20
@@ -90,6 +90,8 @@ class Ask(BaseModel):
     frequency_penalty: Literal[0] = 0
     presence_penalty: Literal[0] = 0
     user: str = ""
+    mode: str = ""
+    """Ours: the persona's mode, by default its first."""
 
     @model_validator(mode="before")
     @classmethod
@@ -202,7 +204,7 @@ def create(served: Served, engine: Model, *, host: str = "127.0.0.1", key: str |
     async def answer(request: Request, ask: Ask) -> Response:
         if ask.model not in (None, served.name):
             raise HTTPException(404, f"the model {ask.model!r} does not exist; this server has {served.name!r}")
-        prompt = prompt_of([(turn.role, turn.text) for turn in ask.messages], served.system)
+        prompt = prompt_of([(turn.role, turn.text) for turn in ask.messages], served.prompt(ask.mode))
         chunks = desk.chunks(request, prompt, _sampling(ask, engine.context))
         first = await anext(chunks)  # errors come before the first token, while there is still a status to send
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name, "system_fingerprint": served.sha256[:16]}
@@ -291,4 +293,4 @@ async def _failed(request: Request, error: Exception) -> Response:
     """400 for what the engine refuses; anything else of ours is 500."""
     assert isinstance(error, LorikeetError)
     code = "context_length_exceeded" if isinstance(error, PromptTooLong) else "error"
-    return _error(400 if isinstance(error, ModelError) else 500, f"{error.message}; {error.cure}", code)
+    return _error(400 if isinstance(error, ModelError | RecipeError) else 500, f"{error.message}; {error.cure}", code)

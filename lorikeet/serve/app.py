@@ -42,8 +42,10 @@ button[aria-label="Retry"], [data-testid="status-tracker"], footer { display: no
 def page(served: Served, engine: Model) -> gr.Blocks:
     """The chat: title, notice, file, examples, a stop button, and the speed of each answer."""
 
-    def answer(message: str, history: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-        yield from _answer(served, engine, message, history)
+    def answer(message: str, history: list[dict[str, Any]], mode: str = "") -> Iterator[tuple[str, str]]:
+        yield from _answer(served, engine, message, [] if served.single_turn else history, mode)
+
+    modes = [name for name, _ in served.modes]
 
     with gr.Blocks(title=served.title, analytics_enabled=False, fill_height=True) as blocks:
         if not served.approved:
@@ -56,6 +58,8 @@ def page(served: Served, engine: Model) -> gr.Blocks:
                                allow_tags=False, latex_delimiters=[], feedback_options=None),
             textbox=gr.Textbox(placeholder="Ask something", show_label=False, container=False, scale=7, max_lines=8, submit_btn=True, stop_btn=True),
             examples=[[example] for example in served.examples] or None,
+            additional_inputs=[gr.Radio(modes, value=modes[0], label="How to answer")] if modes else None,
+            additional_inputs_accordion=gr.Accordion("How to answer", open=True) if modes else None,
             additional_outputs=[speed],
             concurrency_limit=engine.slots,
             flagging_mode="never",
@@ -66,10 +70,10 @@ def page(served: Served, engine: Model) -> gr.Blocks:
     return blocks.queue(max_size=WAITING)
 
 
-def _answer(served: Served, engine: Model, message: str, history: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def _answer(served: Served, engine: Model, message: str, history: Sequence[dict[str, Any]], mode: str) -> Iterator[tuple[str, str]]:
     """The answer as it grows, and at its end the speed. Gradio closes the generator when the user stops it."""
     turns: list[tuple[Role, str]] = [(_role(turn["role"]), _text(turn["content"])) for turn in history]
-    prompt = engine.fitting(api.prompt_of([*turns, ("user", message)], served.system), ANSWER_TOKENS)
+    prompt = engine.fitting(api.prompt_of([*turns, ("user", message)], served.prompt(mode)), ANSWER_TOKENS)
     text, speed = "", ""
     try:
         with contextlib.closing(engine.chunks(prompt, Sampling(max_tokens=ANSWER_TOKENS))) as chunks:

@@ -23,6 +23,7 @@ def evidence(**changed: Measure | None) -> Evidence:
         "stopped": measured("generation.stop_rate", "Q8_0", share(200, 200)),
         "sick": measured("generation.sick_rate", "Q8_0", share(0, 200)),
         "outside": measured("outside.misdirected", "Q8_0", share(1, 48)),
+        "near": measured("near.misdirected", "Q8_0", share(4, 28)),
         "never": measured("never.misdirected", "Q8_0", share(4, 28)),
         "divergence": kl(0.02),
     }
@@ -70,7 +71,9 @@ def test_the_pass_rate_blocks_by_its_value_and_approves_by_its_lower_bound(hits:
         ({"stopped": rate("generation.stop_rate", 94, 100)}, "only 94% of 100 answers ended by themselves"),
         ({"sick": rate("generation.sick_rate", 1, 500)}, "1 of 500 answers show signs"),
         ({"outside": rate("outside.misdirected", 6, 100)}, "6 of 100 questions out of scope"),
-        ({"never": rate("never.misdirected", 36, 100)}, "36 of 100 questions on situations never taught"),
+        ({"near": rate("near.misdirected", 31, 100)}, "31 of 100 near misses"),
+        ({"never": rate("never.misdirected", 31, 100)}, "31 of 100 questions on situations never taught"),
+        ({"modes": rate("suite.burns.mode_rate", 79, 100)}, "only 79% of 100 answers have the form"),
         ({"oblique": rate("suite.burns.oblique_violation_rate", 1, 100)}, "1 of 100 answers to oblique probes broke"),
         ({"divergence": kl(0.51)}, r"0\.51 nats a token"),
     ],
@@ -87,10 +90,12 @@ def test_every_limit_blocks_when_it_is_passed(changed: dict[str, Measure | None]
     [
         {"stopped": rate("generation.stop_rate", 95, 100)},
         {"outside": rate("outside.misdirected", 5, 100)},
-        {"never": rate("never.misdirected", 35, 100)},
+        {"near": rate("near.misdirected", 30, 100)},
+        {"never": rate("never.misdirected", 30, 100)},
+        {"modes": rate("suite.burns.mode_rate", 80, 100)},
         {"oblique": rate("suite.burns.oblique_violation_rate", 0, 10)},
         {"outside": None},
-        {"never": None},
+        {"never": None, "near": None},
         {"divergence": kl(0.5)},
     ],
 )
@@ -151,7 +156,7 @@ def test_a_measure_that_is_no_number_blocks_by_name(changed: dict[str, Measure |
     assert reasons.startswith(next(m.name for m in changed.values() if m))
 
 
-@pytest.mark.parametrize("missing", [("sick",), ("outside", "never")])
+@pytest.mark.parametrize("missing", [("sick",), ("outside", "near", "never")])
 def test_what_was_not_measured_is_not_enough_evidence(missing: tuple[str, ...]) -> None:
     verdict_, reasons = word(evidence(**dict.fromkeys(missing)))
     assert verdict_ == "not-enough-evidence"

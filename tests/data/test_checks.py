@@ -25,10 +25,14 @@ def test_clean_rows_give_no_finding() -> None:
 
 
 def test_copies_are_counted_without_the_first() -> None:
-    found = only([*clean(), row("Twice", "A", line=1), row("twice!", "a.", line=2), row("TWICE", "A", line=3)])
+    found = only([*clean(), row("Twice", "A", line=1), row("Twice", "A", line=2), row("Twice", "A", line=3)])
     assert (found.code, found.severity) == ("data.duplicate.exact", "warning")
     assert found.what.startswith("2 rows")
     assert found.rows == ("rows.jsonl:1", "rows.jsonl:2", "rows.jsonl:3")
+
+
+def test_rows_that_differ_in_capitals_or_commas_are_no_copies() -> None:
+    assert run_checks([*clean(), row("on monday", "On Monday"), row("On Monday", "On Monday"), row("On, Monday", "On Monday")]) == []
 
 
 def test_one_answer_to_many_questions_is_no_copy() -> None:
