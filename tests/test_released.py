@@ -135,3 +135,20 @@ def test_what_is_no_run_and_no_model_is_an_error_with_a_cure(tmp_path: Path) -> 
             find(target, unreleased=True)
         assert isinstance(found.value, LorikeetError)
         assert found.value.cure
+
+
+def test_modes_come_with_the_run_and_the_first_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"F16": "approved"}, "F16")
+    modes = {"explain": "You help. Explain.", "hint": "You help. Give a hint."}
+    (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), "modes": modes, "single_turn": True}))
+    served = find(run, unreleased=False)
+    assert served.single_turn
+    assert (served.prompt(), served.prompt("hint")) == ("You help. Explain.", "You help. Give a hint.")
+    with pytest.raises(RecipeError, match="there is no mode 'quiz'") as refused:
+        served.prompt("quiz")
+    assert refused.value.cure == "one of: explain, hint"
+
+
+def test_an_assistant_without_modes_speaks_as_it_always_does(tmp_path: Path) -> None:
+    served = find(make_run(tmp_path, {"F16": "approved"}, "F16"), unreleased=False)
+    assert (served.prompt(), served.single_turn) == ("You help.", False)

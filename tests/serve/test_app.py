@@ -58,7 +58,7 @@ def gradio_leftovers() -> Iterator[None]:
 
 
 @contextmanager
-def shown(tmp_path: Path, approved: bool, key: str | None = None) -> Iterator[tuple[str, FakeServer]]:
+def shown(tmp_path: Path, approved: bool, key: str | None = None, **persona: Any) -> Iterator[tuple[str, FakeServer]]:
     """The page on a port of the loopback; yields its address and the engine behind it."""
     import uvicorn
 
@@ -68,7 +68,7 @@ def shown(tmp_path: Path, approved: bool, key: str | None = None) -> Iterator[tu
     file = tmp_path / "helper.gguf"
     file.write_bytes(b"GGUF" * 1000)
     served = Served(file, "Q8_0", "ab" * 32, approved, "approved" if approved else "blocked", () if approved else ("2 of 40 answers broke a <rule>",),
-                    "First-aid assistant", "You help.", "Not a doctor.", "What has happened?", ("My nose bleeds.",))  # fmt: skip
+                    "First-aid assistant", "You help.", "Not a doctor.", "What has happened?", ("My nose bleeds.",), **persona)  # fmt: skip
     engine = FakeServer()
     app = mount(api.create(served, engine, key=key), served, engine, key)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1, ws="none"))
@@ -120,6 +120,22 @@ def test_a_chat_end_to_end_asks_no_other_machine(tmp_path: Path) -> None:
         assert [(m.role, m.content.strip()) for m in engine.asked[1]] == [
             ("system", "You help."), ("user", "My nose bleeds."), ("assistant", " ".join(ANSWER)), ("user", "And then?")]  # fmt: skip
         assert outside(requests, address) == []
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_a_mode_is_chosen_on_the_page_and_each_question_stands_by_itself(tmp_path: Path) -> None:
+    modes = (("explain", "You help. Explain."), ("hint", "You help. Give a hint."))
+    with shown(tmp_path, approved=True, modes=modes, single_turn=True) as (address, engine), browsed(address) as (page, _):
+        page.get_by_text("My nose bleeds.").click()
+        page.get_by_text(" ".join(ANSWER)).wait_for()
+        page.get_by_label("hint").check()
+        page.locator("textarea").first.fill("And then?")
+        page.keyboard.press("Enter")
+        page.get_by_text(" ".join(ANSWER)).nth(1).wait_for()
+        page.screenshot(path=tmp_path / "modes.png")
+        assert [[(m.role, m.content.strip()) for m in prompt] for prompt in engine.asked] == [
+            [("system", "You help. Explain."), ("user", "My nose bleeds.")], [("system", "You help. Give a hint."), ("user", "And then?")]]  # fmt: skip
 
 
 @pytest.mark.browser
