@@ -14,7 +14,7 @@ from lorikeet.errors import RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
-from lorikeet.weights import Base, tensors_of
+from lorikeet.weights import NAMED, Base, tensors_of
 
 STAGES = {"data": 2, "train": 2, "evaluate": 3, "export": 1, "audit": 3, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
@@ -276,7 +276,7 @@ def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | No
     artifact.write_json(walked.directory / RUN, {
         **document(walked, recipe),
         "title": recipe.persona.title,
-        "notice": recipe.persona.notice,
+        "notice": " ".join(filter(None, (NAMED[base.name].caution if base.name in NAMED else "", recipe.persona.notice))),
         "greeting": recipe.persona.greeting,
         "examples": recipe.persona.examples,
         "system": recipe.persona.system,

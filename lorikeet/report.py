@@ -22,7 +22,6 @@ from lorikeet.weights import QUANTISED
 RUN, REPORT, TEMPLATE = "run.json", "report.html", "report.html"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 TAUGHT_SHOWN, UNTAUGHT_SHOWN, WORST_SHOWN = 12, 6, 3
-SMALL_BASE = "smollm2-135m"
 Tone = Literal["good", "poor", "bad", ""]
 
 
@@ -121,7 +120,6 @@ def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], name: str) -
         "made": made,
         "place": f"runs/{name}",
         "base": base.name if base.is_absolute() else str(base),
-        "small": run["base"]["name"] == SMALL_BASE,
         "headline": _headline(run, files, release),
         "recommended": release.recommended if release else None,
         "data": _data(made["data"]) if "data" in made else None,

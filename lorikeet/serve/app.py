@@ -59,7 +59,6 @@ def page(served: Served, engine: Model) -> gr.Blocks:
             textbox=gr.Textbox(placeholder="Ask something", show_label=False, container=False, scale=7, max_lines=8, submit_btn=True, stop_btn=True),
             examples=[[example] for example in served.examples] or None,
             additional_inputs=[gr.Radio(modes, value=modes[0], label="How to answer")] if modes else None,
-            additional_inputs_accordion=gr.Accordion("How to answer", open=True) if modes else None,
             additional_outputs=[speed],
             concurrency_limit=engine.slots,
             flagging_mode="never",
