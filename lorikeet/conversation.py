@@ -28,6 +28,11 @@ class Message:
         return {"role": self.role, "content": self.content}
 
 
+def system_turn(prompt: str) -> tuple[Message, ...]:
+    """The turn that opens a conversation, or none where the prompt is empty."""
+    return (Message("system", prompt),) if prompt else ()
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a row stands: file name and line (1 is the first)."""
@@ -67,7 +72,7 @@ class Conversation:
         """The same conversation with `prompt` as system turn, unless it brings its own or the prompt is empty."""
         if not prompt or self.messages[0].role == "system":
             return self
-        return replace(self, messages=(Message("system", prompt), *self.messages))
+        return replace(self, messages=(*system_turn(prompt), *self.messages))
 
 
 def conversation(turns: Sequence[tuple[str, str]], source: Source, topic: str = "", category: str = "", mode: str = "") -> Conversation:

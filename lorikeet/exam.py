@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, cast, get_args
 
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
-from lorikeet.conversation import Message, Role
+from lorikeet.conversation import Message, Role, system_turn
 from lorikeet.engine import Engine, Sampling
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
@@ -132,9 +132,7 @@ def suite_questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut]) -> 
 
 
 def _as_question(probe: Probe, persona: Persona) -> Question:
-    system = persona.prompt(probe.mode)
-    turns = (Message("system", system),) if system else ()
-    messages = (*turns, Message("user", probe.question))
+    messages = (*system_turn(persona.prompt(probe.mode)), Message("user", probe.question))
     return Question(probe.id, "oblique" if probe.oblique else "taught", probe.topic, messages, "", probe.mode, tuple(probe.accepted))
 
 

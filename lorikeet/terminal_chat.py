@@ -3,7 +3,7 @@
 import contextlib
 import sys
 
-from lorikeet.conversation import Message
+from lorikeet.conversation import Message, system_turn
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.engine.server import LlamaServer
 from lorikeet.errors import ModelError, RecipeError
@@ -29,7 +29,7 @@ def talk(served: Served, engine: LlamaServer) -> None:
     """The chat itself. Answers go to standard output, everything else there too only where somebody is typing."""
     typing = sys.stdin.isatty()
     _greet(served, typing)
-    opening = _opening(served, "")
+    opening = system_turn(served.prompt())
     said: Prompt = opening
     while (question := _read(typing)) is not None:
         if question == "/quit":
@@ -39,16 +39,11 @@ def talk(served: Served, engine: LlamaServer) -> None:
             _tell("forgotten", typing)
         elif question.partition(" ")[0] == "/mode":
             try:
-                said = opening = _opening(served, question.partition(" ")[2].strip())
+                said = opening = system_turn(served.prompt(question.partition(" ")[2].strip()))
             except RecipeError as error:
                 print(f"{error.message}; {error.cure}", file=sys.stderr)
         elif question:
             said = _turn(engine, opening if served.single_turn else said, question, typing)
-
-
-def _opening(served: Served, mode: str) -> list[Message]:
-    system = served.prompt(mode)
-    return [Message("system", system)] if system else []
 
 
 def _turn(engine: LlamaServer, said: Prompt, question: str, typing: bool) -> Prompt:

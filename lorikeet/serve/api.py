@@ -218,9 +218,7 @@ def create(served: Served, engine: Model, *, host: str = "127.0.0.1", key: str |
 def prompt_of(turns: Sequence[tuple[Role, str]], system: str) -> Prompt:
     """The turns, behind the persona's system turn unless they bring one: what was audited is what is served."""
     prompt = [conversation.Message(role, text) for role, text in turns]
-    if system and prompt[0].role != "system":
-        prompt.insert(0, conversation.Message("system", system))
-    return prompt
+    return prompt if prompt[0].role == "system" else [*conversation.system_turn(system), *prompt]
 
 
 def _sampling(ask: Ask, context: int) -> Sampling:

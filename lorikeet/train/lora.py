@@ -13,14 +13,14 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
-PARTS = {"all": (".layers.",), "attention": (".self_attn.",), "mlp": (".mlp.",)}
+PART: dict[Targets, str] = {"all": "", "attention": ".self_attn.", "mlp": ".mlp."}
 """What the names of the linear layers that `train.targets` means have in common."""
 
 
 def _linear_names(model: torch.nn.Module, targets: Targets) -> list[str]:
     """Last parts of the names of the linear layers inside the decoder's blocks that get LoRA."""
     linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and ".layers." in name)
-    return sorted({name.rsplit(".", 1)[-1] for name in linear if any(part in name for part in PARTS[targets])})
+    return sorted({name.rsplit(".", 1)[-1] for name in linear if PART[targets] in name})
 
 
 def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> PeftModel:

@@ -133,7 +133,6 @@ def test_a_mode_is_chosen_on_the_page_and_each_question_stands_by_itself(tmp_pat
         page.locator("textarea").first.fill("And then?")
         page.keyboard.press("Enter")
         page.get_by_text(" ".join(ANSWER)).nth(1).wait_for()
-        page.screenshot(path=tmp_path / "modes.png")
         assert [[(m.role, m.content.strip()) for m in prompt] for prompt in engine.asked] == [
             [("system", "You help. Explain."), ("user", "My nose bleeds.")], [("system", "You help. Give a hint."), ("user", "And then?")]]  # fmt: skip
 
