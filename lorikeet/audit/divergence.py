@@ -5,32 +5,30 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorikeet import statistics
-from lorikeet.engine.llamacpp import LlamaCppEngine
+from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
 from lorikeet.evidence import Measure, measured
-from lorikeet.progress import Progress
 
-Row = tuple[list[int], list[bool]]
+Row = tuple[tuple[int, ...], tuple[bool, ...]]
+"""Token ids of a conversation, and which of them got loss."""
 
 
-def measure(parent: LlamaCppEngine, child: LlamaCppEngine, rows: Sequence[Row], subject: str, seed: int, progress: Progress) -> list[Measure]:
-    """Mean and 99th percentile of KL(parent || child) in nats, and top-1 agreement, over supervised positions.
+def choices(engine: LlamaCppEngine, rows: Sequence[Row]) -> list[Floats]:
+    """Logits that every supervised token of each row was chosen from: arrays of shape (supervised tokens, vocabulary)."""
+    return [engine.logits(ids[:-1], supervised[1:]) for ids, supervised in rows]
 
-    Intervals by bootstrap over conversations.
+
+def measure(parent: Sequence[Floats], child: Sequence[Floats], subject: str, seed: int) -> list[Measure]:
+    """Mean and 99th percentile of KL(parent || child) in nats, and top-1 agreement, over supervised tokens.
+
+    parent, child: the `choices` of both files over the same rows. Intervals by bootstrap over conversations.
     """
-    divergences, sums, hits, counts = [], [], [], []
-    for number, (ids, supervised) in enumerate(rows, 1):
-        wanted = np.flatnonzero(np.asarray(supervised[1:]))
-        theirs, ours = parent.logits(ids)[wanted], child.logits(ids)[wanted]
-        at_each = statistics.kl_divergence(theirs, ours)
-        divergences.append(at_each)
-        sums.append(float(at_each.sum()))
-        hits.append(float((theirs.argmax(-1) == ours.argmax(-1)).sum()))
-        counts.append(float(len(wanted)))
-        progress.step(f"{subject}: divergence", number, len(rows))
+    divergences = [statistics.kl_divergence(theirs, ours) for theirs, ours in zip(parent, child, strict=True)]
+    hits = [float((theirs.argmax(-1) == ours.argmax(-1)).sum()) for theirs, ours in zip(parent, child, strict=True)]
+    counts = [float(len(at_each)) for at_each in divergences]
     every = np.concatenate(divergences)
     worst = float(np.percentile(every, 99))
     return [
-        measured("divergence.kl", subject, statistics.ratio_of_sums(sums, counts, seed), "nats a token"),
+        measured("divergence.kl", subject, statistics.ratio_of_sums([float(d.sum()) for d in divergences], counts, seed), "nats a token"),
         measured("divergence.kl_p99", subject, statistics.Interval(worst, worst, float(every.max()), len(every), "percentile; high is the maximum"), "nats"),
         measured("divergence.top1_agreement", subject, statistics.ratio_of_sums(hits, counts, seed)),
     ]

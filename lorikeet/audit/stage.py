@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow.parquet
@@ -15,7 +16,7 @@ from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, write_json
 from lorikeet.audit import divergence
 from lorikeet.engine import Sampling
-from lorikeet.engine.llamacpp import LlamaCppEngine
+from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
 from lorikeet.evidence import Evidence, Finding, Measure, read_evidence
 from lorikeet.exam import (
     Answer,
@@ -35,7 +36,7 @@ from lorikeet.exam import (
 from lorikeet.progress import Progress
 from lorikeet.recipe import AuditSettings, MachineSettings
 from lorikeet.suite import Persona, Suite
-from lorikeet.weights import gguf_of
+from lorikeet.weights import Gguf, gguf_of
 
 SPEED = "speed.json"
 ANSWERS = "answers.jsonl"
@@ -53,9 +54,9 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSet
     seconds = time.monotonic() - begun
     found = [_named(m, suite.name) for m in measures(answers, gguf.quantisation)]
     if gguf.sha256 != gguf_of(parent).sha256:
-        other = LlamaCppEngine(gguf_of(parent).path, machine.threads(here.threads), here.slots)
-        found += divergence.measure(other, engine, _rows(data, settings.divergence_rows), gguf.quantisation, seed, progress)
-        other.close()
+        compared = _rows(data, settings.divergence_rows)
+        theirs = _choices_of_parent(gguf_of(parent), compared, machine.threads(here.threads))
+        found += divergence.measure(theirs, divergence.choices(engine, compared), gguf.quantisation, seed)
     engine.close()
     evidence = Evidence(found, [*_findings(answers), *_left_out(left_out, suite)])
     evidence.write(folder)
@@ -88,10 +89,19 @@ def _named(measure: Measure, suite: str) -> Measure:
     return replace(measure, name=name)
 
 
-def _rows(data: Artifact, count: int) -> list[divergence.Row]:
+def _rows(data: Artifact, count: int) -> tuple[divergence.Row, ...]:
     """Token rows of `count` held-out taught conversations, evenly spread."""
     table = [r for r in pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist() if r["split"] == "test" and r["kind"] == "taught"]
-    return [(row["ids"], row["supervised"]) for row in evenly(table, count)]
+    return tuple((tuple(row["ids"]), tuple(row["supervised"])) for row in evenly(table, count))
+
+
+@lru_cache(maxsize=1)
+def _choices_of_parent(parent: Gguf, rows: tuple[divergence.Row, ...], threads: int) -> list[Floats]:
+    """The same for all quantisations of a file, and so kept from one audit to the next."""
+    engine = LlamaCppEngine(parent.path, threads, slots=1)
+    found = divergence.choices(engine, rows)
+    engine.close()
+    return found
 
 
 def _findings(answers: list[Answer]) -> list[Finding]:

@@ -103,7 +103,8 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
     """Positions of the training rows that teach only how their answer begins: all but `whole` of each answer's wordings.
 
     In a taught set the wordings tell situations apart, and the first words of an answer are where that is learned; the rest
-    of an answer is known after a few passes.
+    of an answer is known after a few passes. An answer with very many wordings, as a refusal has, keeps a sixteenth of them
+    whole: with fewer, its beginning is learned so much better than its end that the model goes on as it likes.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
@@ -112,7 +113,7 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
     cut: set[int] = set()
     for numbers in members.values():
         order = sorted(numbers, key=lambda n: _draw(seed, "whole", context(rows[n].conversation)))
-        cut.update(order[whole:])
+        cut.update(order[max(whole, len(order) // 16) :])
     return cut
 
 

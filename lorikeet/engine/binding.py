@@ -1,17 +1,18 @@
 """llama.cpp's C interface, by ctypes, from the very shared object that serves: what is examined is what answers users.
 
-Only the calls that the exam and the parity check need. Struct layouts are those of the pinned build; `library()`
+Only the calls that the exam, the parity check and the look into a file need. Struct layouts are those of the pinned build; `library()`
 refuses a build whose defaults do not come out as expected.
 """
 
 import ctypes
 import importlib.util
-from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int8, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lorikeet.errors import MachineError
+from lorikeet.errors import MachineError, ModelError
 
 
 class ModelParams(Structure):
@@ -97,6 +98,12 @@ class Batch(Structure):
     ]
 
 
+class GgufParams(Structure):
+    """struct gguf_init_params of gguf.h."""
+
+    _fields_ = [("no_alloc", c_bool), ("ctx", c_void_p)]
+
+
 LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "llama_log_set": (None, [LogCallback, c_void_p]),
@@ -123,6 +130,16 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
     "llama_get_memory": (c_void_p, [c_void_p]),
     "llama_memory_seq_cp": (None, [c_void_p, c_int32, c_int32, c_int32, c_int32]),
+    "gguf_init_from_file": (c_void_p, [c_char_p, GgufParams]),
+    "gguf_free": (None, [c_void_p]),
+    "gguf_get_data_offset": (c_size_t, [c_void_p]),
+    "gguf_get_n_tensors": (c_int64, [c_void_p]),
+    "gguf_get_tensor_name": (c_char_p, [c_void_p, c_int64]),
+    "gguf_get_tensor_type": (c_int32, [c_void_p, c_int64]),
+    "gguf_get_tensor_ne": (POINTER(c_int64), [c_void_p, c_int64]),
+    "gguf_get_tensor_offset": (c_size_t, [c_void_p, c_int64]),
+    "gguf_get_tensor_size": (c_size_t, [c_void_p, c_int64]),
+    "ggml_type_name": (c_char_p, [c_int32]),
     "llama_memory_seq_rm": (c_bool, [c_void_p, c_int32, c_int32, c_int32]),
 }
 
@@ -152,6 +169,42 @@ def library() -> ctypes.CDLL:
     if not (sane and context.offload_kqv and not context.embeddings and not model.vocab_only and model.use_extra_bufts):
         raise _other_build("its default parameters are laid out differently")
     return lib
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a GGUF: its type's name in capitals, its sides (the innermost first), and its bytes in the file."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def tensors_of_file(path: Path) -> list[Tensor]:
+    """The tensors of a GGUF as llama.cpp reads them, in the file's order; ModelError where it is not one or is cut off."""
+    lib = library()
+    opened = lib.gguf_init_from_file(str(path).encode(), GgufParams(True, None))
+    if not opened:
+        raise ModelError(f"llama.cpp cannot read {path}", "the file is damaged or is no GGUF; make it again")
+    found = []
+    try:
+        data, size = lib.gguf_get_data_offset(opened), path.stat().st_size
+        for number in range(lib.gguf_get_n_tensors(opened)):
+            sides = lib.gguf_get_tensor_ne(opened, number)[:4]
+            while len(sides) > 1 and sides[-1] == 1:
+                sides.pop()
+            start = data + lib.gguf_get_tensor_offset(opened, number)
+            end = start + lib.gguf_get_tensor_size(opened, number)
+            name = lib.gguf_get_tensor_name(opened, number).decode()
+            if end > size:
+                raise ModelError(f"{path} is cut off in the tensor {name}", "make the file again, or copy it again")
+            kind = lib.ggml_type_name(lib.gguf_get_tensor_type(opened, number)).decode().upper()
+            found.append(Tensor(name, kind, tuple(sides), start, end))
+    finally:
+        lib.gguf_free(opened)
+    return found
 
 
 def _other_build(why: str) -> MachineError:

@@ -104,15 +104,16 @@ class LlamaCppEngine:
         for _, reply in self.replies([prompt], sampling):
             yield reply.text
 
-    def logits(self, tokens: Sequence[int]) -> Floats:
-        """Next-token logits after every token of one sequence: shape (len(tokens), vocabulary)."""
+    def logits(self, tokens: Sequence[int], wanted: Sequence[bool] | None = None) -> Floats:
+        """Next-token logits after the wanted tokens of one sequence, or after all: shape (wanted tokens, vocabulary)."""
         self._open(self._slots, max(len(tokens), 16))
         self._clear(0)
+        wanted = [True] * len(tokens) if wanted is None else wanted
         rows = []
         for start in range(0, len(tokens), BATCH_TOKENS):
-            chunk = tokens[start : start + BATCH_TOKENS]
-            self._decode([(t, start + i, 0, True) for i, t in enumerate(chunk)])
-            rows += [self._logits(i).copy() for i in range(len(chunk))]
+            entries = [(token, start + i, 0, wanted[start + i]) for i, token in enumerate(tokens[start : start + BATCH_TOKENS])]
+            self._decode(entries)
+            rows += [self._logits(i).copy() for i, (_, _, _, asked) in enumerate(entries) if asked]
         return np.stack(rows)
 
     def _text(self, tokens: Sequence[int]) -> str:

@@ -56,10 +56,10 @@ class TorchEngine:
         found = []
         with torch.inference_mode():
             for ids, supervised in rows:
-                logits = self.logits(ids)[:-1]
-                wanted = torch.tensor(supervised[1:])
-                loss = torch.nn.functional.cross_entropy(logits[wanted], torch.tensor(ids[1:])[wanted], reduction="sum")
-                found.append((float(loss), int(wanted.sum())))
+                wanted = torch.tensor(supervised[1:]).nonzero()[:, 0]
+                logits = self.model(input_ids=torch.tensor([ids[:-1]]), logits_to_keep=wanted).logits[0].float()
+                loss = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:])[wanted], reduction="sum")
+                found.append((float(loss), len(wanted)))
         return found
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:

@@ -1,9 +1,13 @@
 """llama.cpp's own quantiser, prebuilt in cyllama, and a look at what is really inside a GGUF."""
 
 import hashlib
+import math
+import mmap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+
+from lorikeet.engine.binding import tensors_of_file
 
 FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q3_K_L": 13, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}
 """llama.cpp's llama_ftype numbers (include/llama.h)."""
@@ -40,20 +44,17 @@ def look_inside(path: Path, quantisation: str) -> Inside:
 
     Two files of one tensors_sha256 are the same model, whatever they are called.
     """
-    from gguf import GGUFReader
-
-    reader = GGUFReader(path)
     types: Counter[str] = Counter()
     fell_back: Counter[str] = Counter()
     digest = hashlib.sha256()
-    for tensor in reader.tensors:
-        kind = tensor.tensor_type.name
-        types[kind] += int(tensor.n_elements)
-        wide = int(tensor.shape[0])
-        if "_K" in quantisation and len(tensor.shape) > 1 and wide % _BLOCK and "_K" not in kind and kind != "F32":
-            fell_back[kind] += 1
-        digest.update(f"{tensor.name}:{kind}:{list(map(int, tensor.shape))}".encode())
-        digest.update(tensor.data.data)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        for tensor in tensors_of_file(path):
+            types[tensor.kind] += math.prod(tensor.shape)
+            if "_K" in quantisation and len(tensor.shape) > 1 and tensor.shape[0] % _BLOCK and "_K" not in tensor.kind and tensor.kind != "F32":
+                fell_back[tensor.kind] += 1
+            digest.update(f"{tensor.name}:{tensor.kind}:{tensor.shape}".encode())
+            with memoryview(raw)[tensor.start : tensor.end] as data:
+                digest.update(data)
     weights = sum(types.values())
     size = path.stat().st_size
     return Inside(quantisation, size, weights, round(size * 8 / weights, 3), dict(types), dict(fell_back), digest.hexdigest())

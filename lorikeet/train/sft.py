@@ -25,6 +25,8 @@ from lorikeet.progress import Progress
 Rows = Sequence[Mapping[str, list[int]]]
 WORTH_SHARING = 4
 """Shared tokens from which a pass of their own saves time."""
+LOGITS = 7_500_000
+"""Logits in one block: 30 MB, which `machine.keep_freed_memory` still keeps. Larger blocks are new pages at every step."""
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: one without it was cut off and is not resumed from."""
 
@@ -62,10 +64,15 @@ def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor) -
     else:
         hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
     wanted = labels[:, 1:] != -100
-    logits = causal.get_output_embeddings()(hidden[:, :-1][wanted]).float()
-    if cap := getattr(causal.config, "final_logit_softcapping", None):
-        logits = torch.tanh(logits / cap) * cap
-    return cross_entropy(logits, labels[:, 1:][wanted], reduction="sum")
+    head, cap = causal.get_output_embeddings(), getattr(causal.config, "final_logit_softcapping", None)
+
+    def loss(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = head(states).float()
+        return cross_entropy(torch.tanh(logits / cap) * cap if cap else logits, targets, reduction="sum")
+
+    few = max(1, LOGITS // head.weight.shape[0])
+    pieces = zip(hidden[:, :-1][wanted].split(few), labels[:, 1:][wanted].split(few), strict=True)
+    return torch.stack([loss(states, targets) for states, targets in pieces]).sum()
 
 
 class Batches(Sampler[list[int]]):  # type: ignore[misc]  # torch is not followed

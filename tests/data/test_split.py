@@ -181,3 +181,9 @@ def test_a_few_wordings_teach_the_whole_answer_and_the_others_how_it_begins() ->
     whole = [row for n, row in enumerate(rows) if row.part == "train" and n not in cut]
     assert sorted(row.conversation.answer for row in whole) == ["alpha"] * 5 + ["beta"] * 5
     assert all(rows[n].part == "train" for n in cut)
+
+
+def test_an_answer_of_very_many_wordings_keeps_a_sixteenth_of_them_whole() -> None:
+    talks = [conversation([("user", f"wording {n}"), ("assistant", "not taught")], Source("t", n)) for n in range(320)]
+    cut = split.openings_only([split.Row(talk, "train", "g", "out-of-scope") for talk in talks], whole=5, seed=1)
+    assert len(talks) - len(cut) == 20
