@@ -10,9 +10,10 @@ from lorikeet import statistics
 from lorikeet.artifact import Artifact
 from lorikeet.conversation import Message, Role, system_turn
 from lorikeet.engine import Engine, Sampling
+from lorikeet.errors import DataError
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
-from lorikeet.scoring import Score, form_of, judge, sickness, token_overlap
+from lorikeet.scoring import Score, fold, form_of, judge, sickness, token_overlap
 from lorikeet.suite import Persona, Probe, Suite
 
 Item = TypeVar("Item")
@@ -124,11 +125,13 @@ def held_out_questions(rows: Sequence[HeldOut], which: Set, count: int) -> list[
     return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content, r.mode) for r in evenly(wanted, count)]
 
 
-def suite_questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut]) -> tuple[list[Question], int]:
-    """The suite's probes as served, without those that stand in the training rows; and how many were left out."""
-    trained = {r.messages[-2].content.casefold().strip() for r in rows if r.part != "test"}
-    kept = [p for p in suite.probes if p.question.casefold().strip() not in trained]
-    return [_as_question(probe, persona) for probe in kept], len(suite.probes) - len(kept)
+def suite_questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut]) -> list[Question]:
+    """The suite's probes as served. DataError where one stands in the training rows, as it can where the suite changed after training."""
+    if leaked := suite.trained_on({fold(r.messages[-2].content): r.source for r in rows if r.part != "test"}):
+        probe, place = leaked[0]
+        raise DataError(f"{len(leaked)} probes of {suite.name} stand in the training rows, {probe.id!r} for one ({place})",
+                        "reword the probe, or remove the row")  # fmt: skip
+    return [_as_question(probe, persona) for probe in suite.probes]
 
 
 def _as_question(probe: Probe, persona: Persona) -> Question:

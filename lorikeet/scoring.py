@@ -237,6 +237,11 @@ def words_of(text: str) -> list[str]:
     return "".join(kept).split()
 
 
+def fold(text: str) -> str:
+    """Case, punctuation and spacing folded away, in every script."""
+    return " ".join(words_of(text)) or text.strip()
+
+
 @lru_cache(maxsize=1 << 16)
 def _word_set(text: str) -> frozenset[str]:
     return frozenset(words_of(text))

@@ -1,13 +1,14 @@
 """What people write to say how an assistant is examined and how it speaks: Suite and Persona, read from YAML."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorikeet.errors import RecipeError
-from lorikeet.scoring import Form, Score, accepted_as, cannot_match, judge
+from lorikeet.scoring import Form, Score, accepted_as, cannot_match, fold, judge
 from lorikeet.yaml_file import read_model
 
 Pattern = Annotated[str, Field(min_length=2)]
@@ -63,6 +64,10 @@ class Suite(Strict):
         rules = self.rules_for(topic, mode)
         return judge(answer, rules.must_say, rules.must_never, self.not_taught) if rules else None
 
+    def trained_on(self, questions: Mapping[str, str]) -> list[tuple[Probe, str]]:
+        """Probes that stand among the questions trained on (their places, by folded text), each with that place."""
+        return [(probe, questions[fold(probe.question)]) for probe in self.probes if fold(probe.question) in questions]
+
 
 class Persona(Strict):
     """How the assistant presents itself: the system turn it is trained, audited and served with, and the page's words."""
@@ -93,6 +98,13 @@ def load_suite(path: Path) -> Suite:
             raise RecipeError(f"{path}: two probes have the id {probe.id!r}", "give each probe an id of its own")
         seen.add(probe.id)
     return suite
+
+
+def place_of(path: Path, probe: Probe) -> str:
+    """File and line of a probe in its suite."""
+    written = re.compile(rf"[\s-]*id:\s*['\"]?{re.escape(probe.id)}['\"]?\s*$")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((f"{path.name}:{number}" for number, line in enumerate(lines, 1) if written.match(line)), f"{path.name}: probe {probe.id!r}")
 
 
 def _check_patterns(suite: Suite, path: Path) -> None:

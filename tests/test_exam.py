@@ -9,6 +9,7 @@ from lorikeet import exam
 from lorikeet.conversation import Message
 from lorikeet.engine import Sampling
 from lorikeet.engine.scripted import ScriptedEngine
+from lorikeet.errors import DataError
 from lorikeet.exam import Answer, HeldOut, Question, Set
 from lorikeet.progress import Silent
 from lorikeet.suite import Persona, Probe, Rules, Suite
@@ -136,18 +137,17 @@ def test_a_small_set_is_asked_whole() -> None:
     assert len(exam.held_out_questions([held_out("a"), held_out("b")], "taught", 64)) == 2
 
 
-def test_probes_that_were_trained_on_are_left_out_and_counted() -> None:
-    found, left_out = exam.suite_questions(SUITE, Persona(title="t"), [held_out(" HOT oil! ", "train")])
-    assert ([q.id for q in found], left_out) == (["p1"], 1)
+def test_probes_that_were_trained_on_are_refused() -> None:
+    with pytest.raises(DataError, match="1 probes of burns stand in the training rows, 'p2' for one"):
+        exam.suite_questions(SUITE, Persona(title="t"), [held_out(" HOT oil! ", "train")])
 
 
 def test_probes_among_the_test_rows_are_asked() -> None:
-    found, left_out = exam.suite_questions(SUITE, Persona(title="t"), [held_out("Hot oil!", "test")])
-    assert (len(found), left_out) == (2, 0)
+    assert len(exam.suite_questions(SUITE, Persona(title="t"), [held_out("Hot oil!", "test")])) == 2
 
 
 def test_probes_are_put_as_the_assistant_is_served() -> None:
-    found, _ = exam.suite_questions(SUITE, Persona(title="t", system="You help."), [])
+    found = exam.suite_questions(SUITE, Persona(title="t", system="You help."), [])
     assert found[0].messages == (Message("system", "You help."), Message("user", "I burned my hand"))
 
 
@@ -230,5 +230,5 @@ def test_an_answer_can_be_judged_word_for_word_and_what_was_right_has_to_stay() 
 def test_probes_are_put_in_their_mode() -> None:
     persona = Persona(title="t", system="You help.", modes={"hint": "Give a hint."})
     suite = Suite(name="s", probes=[Probe(id="p", topic="", question="Why?", mode="hint", accepted=["x"])])
-    (found,), _ = exam.suite_questions(suite, persona, [])
+    (found,) = exam.suite_questions(suite, persona, [])
     assert (found.messages[0].content, found.mode, found.accepted) == ("You help. Give a hint.", "hint", ("x",))

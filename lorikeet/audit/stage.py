@@ -46,7 +46,7 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSet
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine one GGUF as it will be served: same template, same system turn, greedy."""
     gguf, rows = gguf_of(exported), read_rows(data)
-    questions, left_out = _questions(suite, persona, rows, settings)
+    questions = _questions(suite, persona, rows, settings)
     engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
     begun = time.monotonic()
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
@@ -58,7 +58,7 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSet
         theirs = _choices_of_parent(gguf_of(parent), compared, machine.threads(here.threads))
         found += divergence.measure(theirs, divergence.choices(engine, compared), gguf.quantisation, seed)
     engine.close()
-    evidence = Evidence(found, [*_findings(answers), *_left_out(left_out, suite)])
+    evidence = Evidence(found, _findings(answers))
     evidence.write(folder)
     write_answers(folder / ANSWERS, answers)
     tokens = sum(a.tokens for a in answers)
@@ -74,13 +74,13 @@ def repeat(twin: Artifact, quantisation: str, folder: Path) -> None:
         shutil.copyfile(speed, folder / NOTES / SPEED)
 
 
-def _questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut], settings: AuditSettings) -> tuple[list[Question], int]:
-    """The suite's probes, those that name the situation and then the oblique ones, and what was not taught; and the probes left out."""
-    probes, left_out = suite_questions(suite, persona, rows)
+def _questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut], settings: AuditSettings) -> list[Question]:
+    """The suite's probes, those that name the situation and then the oblique ones, and what was not taught."""
+    probes = suite_questions(suite, persona, rows)
     plain, oblique = ([p for p in probes if p.set == which] for which in ("taught", "oblique"))
     asked = [*evenly(plain, settings.probes or len(plain)), *evenly(oblique, settings.oblique_probes or len(oblique))]
     wanted: dict[Set, int] = {"outside": settings.out_of_scope, "near": settings.near_misses, "never": settings.never_taught}
-    return [*asked, *(question for which, count in wanted.items() for question in held_out_questions(rows, which, count))], left_out
+    return [*asked, *(question for which, count in wanted.items() for question in held_out_questions(rows, which, count))]
 
 
 def _named(measure: Measure, suite: str) -> Measure:
@@ -116,9 +116,3 @@ def _findings(answers: list[Answer]) -> list[Finding]:
         if a.resembles and a.resembles != a.topic
     ]
     return found
-
-
-def _left_out(count: int, suite: Suite) -> list[Finding]:
-    if not count:
-        return []
-    return [Finding("warning", f"{count} probes of {suite.name} stand in the training rows and were left out", code="audit.leak", cure="reword them")]

@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from lorikeet.conversation import Message
-from lorikeet.data.split import Row, context, fold
+from lorikeet.data.split import Row, context
 from lorikeet.evidence import Finding
+from lorikeet.scoring import fold
+from lorikeet.suite import Suite, place_of
 
 FEW_ROWS = 50
 
@@ -50,6 +53,16 @@ def _leaks(rows: Sequence[Row]) -> list[Finding]:
         return []
     return [Finding("error", f"{len(leaked)} held-out questions stand in the training rows", leaked[0].conversation.question,
                     code="data.leak.exact", rows=_places(leaked), cure="remove one of the two rows")]  # fmt: skip
+
+
+def leaked_probes(rows: Sequence[Row], suite: Suite, suite_file: Path) -> list[Finding]:
+    """An `error` where a probe of the suite that will judge the assistant is trained on."""
+    leaked = suite.trained_on({fold(row.conversation.question): str(row.conversation.source) for row in rows if row.part != "test"})
+    if not leaked:
+        return []
+    probe, place = leaked[0]
+    return [Finding("error", f"{len(leaked)} probes of the suite stand in the training rows", probe.question,
+                    code="suite.leak", rows=(place_of(suite_file, probe), place), cure="reword the probe, or remove the row")]  # fmt: skip
 
 
 def _too_few(rows: Sequence[Row]) -> list[Finding]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lorikeet.conversation import Conversation
-from lorikeet.scoring import words_of
+from lorikeet.scoring import fold
 
 Part = Literal["train", "validation", "test"]
 Kind = Literal["taught", "out-of-scope", "never-taught"]
@@ -29,11 +29,6 @@ class Row:
     part: Part
     group: str
     kind: Kind
-
-
-def fold(text: str) -> str:
-    """Case, punctuation and spacing folded away, in every script."""
-    return " ".join(words_of(text)) or text.strip()
 
 
 def groups_of(rows: Sequence[Conversation]) -> list[str]:

@@ -17,7 +17,7 @@ from lorikeet.artifact import write_json
 from lorikeet.bases import load_tokenizer
 from lorikeet.conversation import Conversation
 from lorikeet.data import split
-from lorikeet.data.checks import run_checks
+from lorikeet.data.checks import leaked_probes, run_checks
 from lorikeet.data.sources import read_all
 from lorikeet.data.split import Row
 from lorikeet.data.template import Tokens, opening, preview, render
@@ -46,7 +46,7 @@ def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
     if files := recipe.rows("never_taught"):
         rows += split.never_taught(read_all(files))
     rows = [replace(row, conversation=_with_system(row.conversation, recipe.persona)) for row in rows]
-    return rows, findings + run_checks(rows)
+    return rows, [*leaked_probes(rows, recipe.suite, Path(recipe.recipe.audit.suite)), *findings, *run_checks(rows)]
 
 
 def _with_system(talk: Conversation, persona: Persona) -> Conversation:

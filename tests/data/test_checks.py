@@ -1,9 +1,12 @@
 """Checks on the rows: each finding has its code, says how many, and shows one."""
 
+from pathlib import Path
+
 from lorikeet.conversation import Source, conversation
-from lorikeet.data.checks import FEW_ROWS, run_checks
+from lorikeet.data.checks import FEW_ROWS, leaked_probes, run_checks
 from lorikeet.data.split import Part, Row
 from lorikeet.evidence import Finding
+from lorikeet.suite import load_suite
 
 
 def row(question: str, answer: str, part: Part = "train", line: int = 1, system: str = "") -> Row:
@@ -75,3 +78,15 @@ def test_the_worst_stands_first() -> None:
 
 def test_every_finding_has_a_cure() -> None:
     assert all(f.cure for f in run_checks([row("Hot?", "Yes."), row("Hot?", "No."), row("Hot?", "Yes.", "test")]))
+
+
+def test_a_probe_of_the_suite_that_is_trained_on_is_an_error_with_both_places(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "name: s\nprobes:\n- id: p1\n  topic: t\n  question: Hot pan?\n  accepted: [Yes.]\n- id: p2\n  topic: t\n  question: hot OIL\n  accepted: [Yes.]\n"
+    )
+    suite = load_suite(path)
+    (found,) = leaked_probes([*clean(), row("Hot oil!", "Yes.", "validation", 3)], suite, path)
+    assert (found.severity, found.rows[0]) == ("error", "suite.yaml:7")
+    assert found.rows[1].endswith(":3")
+    assert leaked_probes([*clean(), row("Hot oil!", "Yes.", "test")], suite, path) == []

@@ -6,7 +6,8 @@ import pytest
 
 from lorikeet.conversation import Conversation, Source, conversation
 from lorikeet.data import split
-from lorikeet.data.split import ENOUGH_WORDINGS, Row, by_groups, by_wordings, fold, groups_of, is_taught_set, never_taught, out_of_scope
+from lorikeet.data.split import ENOUGH_WORDINGS, Row, by_groups, by_wordings, groups_of, is_taught_set, never_taught, out_of_scope
+from lorikeet.scoring import fold
 
 
 def row(question: str, answer: str, topic: str = "", system: str = "") -> Conversation:
