@@ -10,10 +10,12 @@ import math
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorikeet import artifact, machine
+from lorikeet.chat_template import takes_system_turn, with_folded_system_turn
 from lorikeet.errors import LorikeetError, MachineError, ModelError, RecipeError
 from lorikeet.progress import Progress
 from lorikeet.weights import NAMED, Base, NamedBase
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 DEQUANTISE_VERSION = 2
 _NEEDED = ("config.json", "tokenizer.json")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model")
+TEMPLATE, TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
+_TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, TEMPLATE, "special_tokens_map.json", "tokenizer.model")
 
 
 def cache_folder() -> Path:
@@ -48,6 +51,15 @@ def prepare(source: str, progress: Progress) -> Base:
     Raises RecipeError for a name that means nothing, ModelError for a damaged or unsuitable model, MachineError where a
     package or disk space is missing.
     """
+    base = _found(source, progress)
+    template = _template(base.path)
+    if not template or takes_system_turn(template):
+        return base
+    progress.say(f"  the chat template of {base.name} has no system turn: its words go before the first question")
+    return _with_template(base, with_folded_system_turn(template))
+
+
+def _found(source: str, progress: Progress) -> Base:
     if source in NAMED:
         return _from_name(NAMED[source], progress)
     path = Path(source)
@@ -256,7 +268,38 @@ def copy_tokenizer(base: Base, folder: Path) -> None:
 
 def template_hash(base: Base) -> str:
     """Short hash of the chat template: losses under different templates cannot be compared."""
-    for name in ("chat_template.jinja", "tokenizer_config.json"):
-        if (base.path / name).is_file():
-            return hashlib.sha256((base.path / name).read_bytes()).hexdigest()[:12]
+    if template := _template(base.path):
+        return hashlib.sha256(template.encode()).hexdigest()[:12]
     raise LorikeetError(f"{base.path} has no chat template", "use an instruction-tuned model, whose tokenizer brings one")
+
+
+def _template(folder: Path) -> str:
+    """The chat template in a model folder, or nothing: a file of its own, or a key of the tokenizer's config."""
+    if (folder / TEMPLATE).is_file():
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    try:
+        written = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8")).get("chat_template") or ""
+    except FileNotFoundError:
+        return ""
+    except ValueError as error:
+        raise ModelError(f"{folder / TOKENIZER_CONFIG} is damaged: {error}", "fetch the model again") from error
+    named = {entry["name"]: entry["template"] for entry in written} if isinstance(written, list) else {"default": written}
+    return str(named.get("default", ""))
+
+
+def _with_template(base: Base, template: str) -> Base:
+    """The same base with another chat template: a kept folder of links to the files of the one it comes from."""
+    key = artifact.step_key("template", 1, {"template": template}, {"base": base.fingerprint})
+    folder = cache_folder() / "bases" / f"{base.path.name}-{key}"
+    with artifact.locked(folder.parent):
+        kept = artifact.load(folder)
+        if kept is None:
+            part = artifact.begin(folder)
+            for path in base.path.iterdir():
+                if path.is_file() and path.name not in (TEMPLATE, TOKENIZER_CONFIG, artifact.MANIFEST):
+                    (part / path.name).symlink_to(path.resolve())
+            config = json.loads((base.path / TOKENIZER_CONFIG).read_text(encoding="utf-8")) if (base.path / TOKENIZER_CONFIG).is_file() else {}
+            artifact.write_json(part / TOKENIZER_CONFIG, {name: value for name, value in config.items() if name != "chat_template"})
+            (part / TEMPLATE).write_text(template, encoding="utf-8")
+            kept = artifact.finish(part, step="template", key=key, inputs={"base": base.fingerprint}, settings={}, versions={})
+    return replace(base, path=folder, fingerprint=kept.fingerprint)

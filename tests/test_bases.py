@@ -1,5 +1,6 @@
 """What a base is refused for before any work is done."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,16 @@ def test_a_gguf_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ModelError, match="cannot be read"):
         bases.prepare(str(path), Silent())
+
+
+def test_a_template_without_a_system_turn_gets_one_folded_in_and_the_folder_stays_as_it_is(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "m", 25)
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages[0].content }}", "eos_token": "<e>"}')
+    assert bases.prepare(str(folder), Silent()).path == folder
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ raise_exception(1) }}", "eos_token": "<e>"}')
+    found = bases.prepare(str(folder), Silent())
+    assert found == bases.prepare(str(folder), Silent())
+    assert (found.path / "chat_template.jinja").read_text().endswith("{{ raise_exception(1) }}")
+    assert json.loads((found.path / "tokenizer_config.json").read_text()) == {"eos_token": "<e>"}
+    assert (found.path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert not (folder / "chat_template.jinja").exists()

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lorikeet.chat_template import render
 from lorikeet.engine import Prompt, Reply, Sampling
 from lorikeet.engine.binding import Batch, library
-from lorikeet.engine.chat_template import render
 from lorikeet.errors import ModelError
 
 Floats = NDArray[np.float32]

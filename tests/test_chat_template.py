@@ -2,8 +2,8 @@
 
 import pytest
 
+from lorikeet.chat_template import render, takes_system_turn, with_folded_system_turn
 from lorikeet.conversation import Message
-from lorikeet.engine.chat_template import render
 from lorikeet.errors import ModelError
 
 TALK = [Message("system", "S"), Message("user", "Q")]
@@ -57,3 +57,19 @@ def test_a_template_cannot_reach_out_of_the_sandbox() -> None:
 
 def test_braces_in_a_message_are_text() -> None:
     assert render("{{ messages[0].content }}", [Message("user", "{{ 1 + 1 }}")], bos="", eos="", add_generation_prompt=True) == "{{ 1 + 1 }}"
+
+
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + CHATML
+SILENT = "{% for m in messages if m['role'] != 'system' %}[{{ m['content'] }}]{% endfor %}"
+
+
+@pytest.mark.parametrize(("template", "takes"), [(CHATML, True), (REFUSING, False), (SILENT, False)])
+def test_a_template_that_refuses_or_swallows_a_system_turn_is_found_out(template: str, takes: bool) -> None:
+    assert takes_system_turn(template) is takes
+
+
+def test_a_folded_system_turn_stands_before_the_first_question() -> None:
+    talk = [Message("system", "You help."), Message("user", "Hot?"), Message("assistant", "Yes."), Message("user", "Why?")]
+    text = render(with_folded_system_turn(SILENT), talk, bos="", eos="", add_generation_prompt=False)
+    assert text == "[You help.\n\nHot?][Yes.][Why?]"
+    assert render(with_folded_system_turn(SILENT), talk[1:], bos="", eos="", add_generation_prompt=False) == "[Hot?][Yes.][Why?]"

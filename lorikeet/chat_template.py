@@ -1,4 +1,4 @@
-"""Renders a model's own Jinja chat template without transformers: for GGUF files, which carry it as text."""
+"""A model's own Jinja chat template without transformers: rendered as text, and given a system turn where it has none."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lorikeet.conversation import Message
 from lorikeet.errors import ModelError
+
+_FOLD = (
+    "{%- if messages[0]['role'] == 'system' -%}"
+    "{%- set messages = [{'role': 'user', 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}] + messages[2:] -%}"
+    "{%- endif %}"
+)
+"""Put before a template without a system turn: the system's words, a blank line, and the first question are one user turn."""
 
 
 def render(template: str, messages: Sequence[Message], *, bos: str, eos: str, add_generation_prompt: bool) -> str:
@@ -25,3 +32,17 @@ def render(template: str, messages: Sequence[Message], *, bos: str, eos: str, ad
     except TemplateError as error:
         raise ModelError(f"the model's chat template refuses these messages: {error}",
                          "check the order of the turns; some templates take no system turn") from error  # fmt: skip
+
+
+def takes_system_turn(template: str) -> bool:
+    """Whether the template writes a system turn: some refuse it, others leave it out in silence."""
+    mark = "what the system says"
+    try:
+        return mark in render(template, [Message("system", mark), Message("user", "a question")], bos="", eos="", add_generation_prompt=True)
+    except ModelError:
+        return False
+
+
+def with_folded_system_turn(template: str) -> str:
+    """The template for conversations that have a system turn: its words go before the first question, in one user turn."""
+    return _FOLD + template
