@@ -51,12 +51,18 @@ def prepare(source: str, progress: Progress) -> Base:
     Raises RecipeError for a name that means nothing, ModelError for a damaged or unsuitable model, MachineError where a
     package or disk space is missing.
     """
-    base = _found(source, progress)
+    base = _counted(_found(source, progress))
     template = _template(base.path)
     if not template or takes_system_turn(template):
         return base
     progress.say(f"  the chat template of {base.name} has no system turn: its words go before the first question")
     return _with_template(base, with_folded_system_turn(template))
+
+
+def _counted(base: Base) -> Base:
+    config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
+    layers = config.get("num_hidden_layers") or config.get("text_config", {}).get("num_hidden_layers", 0)
+    return replace(base, weights=_weights_in(base.path.glob("*.safetensors")), layers=layers)
 
 
 def _found(source: str, progress: Progress) -> Base:
@@ -222,12 +228,8 @@ def _from_hub(source: str, progress: Progress) -> Base:
     return Base(folder, name, base.fingerprint, f"{name}@{info.sha}", licence)
 
 
-def parameters(base: Base) -> int:
-    """Number of weights, read from the safetensors headers alone."""
-    return _weights_in(base.path.glob("*.safetensors"))
-
-
 def _weights_in(files: Iterable[Path]) -> int:
+    """Number of weights, read from the safetensors headers alone."""
     total = 0
     for path in files:
         with path.open("rb") as file:

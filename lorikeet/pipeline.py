@@ -168,7 +168,7 @@ def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, st
     """Each step with what would become of it and why; nothing is changed. Steps behind one that runs may still be reused."""
     fingerprints = {"base": base.fingerprint}
     planned = []
-    for step in steps_of(recipe, base):
+    for step in steps_of(recipe.for_base(base), base):
         waiting = [name for name in step.inputs if name not in fingerprints]
         key = "" if waiting else key_of(step, fingerprints)
         kept = None if waiting else artifact.load(directory / f"{step.name}-{key[:8]}")
@@ -204,6 +204,7 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     walked, order = Run(directory), list(STAGES)
     with artifact.locked(directory):
         base = bases.prepare(recipe.recipe.base, progress)
+        recipe = recipe.for_base(base)
         fingerprints = {"base": base.fingerprint}
         (directory / "recipe.resolved.yaml").write_text(resolved_text(recipe, base.fingerprint), encoding="utf-8")
         for step in steps_of(recipe, base):

@@ -44,13 +44,15 @@ NAMED: dict[str, NamedBase] = {
 
 @dataclass(frozen=True)
 class Base:
-    """A folder of safetensors with its tokenizer: ready to be tuned. `source` says where it came from."""
+    """A folder of safetensors with its tokenizer: ready to be tuned. `source` says where it came from; weights and layers are counted."""
 
     path: Path
     name: str
     fingerprint: str
     source: str
     licence: str
+    weights: int = 0
+    layers: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lorikeet import machine, process
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
-from lorikeet.bases import parameters
 from lorikeet.exam import read_rows
 from lorikeet.export.parity import compare, require
 from lorikeet.export.quantize import look_inside, quantize
@@ -22,7 +21,7 @@ PARITY_ROWS = 4
 
 def run_f16(data: Artifact, base: Base, adapter: Artifact, name: str, here: MachineSettings, folder: Path, progress: Progress) -> None:
     """Base and adapter to F16 in one pass, then parity with the model that was trained."""
-    need_disk(folder, 2 * parameters(base) + 50_000_000, "the F16 file")
+    need_disk(folder, 2 * base.weights + 50_000_000, "the F16 file")
     target = folder / f"{name}-F16.gguf"
     process.run(
         [sys.executable, "-m", "lorikeet.export.merge", str(base.path), str(adapter.path), str(target), name],

@@ -27,8 +27,9 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
     """The base's weights in `dtype`, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32."""
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype)
     layers = model.config.num_hidden_layers
-    if settings.first_layer >= layers:
-        raise RecipeError(f"train.first_layer is {settings.first_layer}, but {base.name} has {layers} layers", f"choose 0 to {layers - 1}")
+    first = settings.first_layer or 0
+    if first >= layers:
+        raise RecipeError(f"train.first_layer is {first}, but {base.name} has {layers} layers", f"choose 0 to {layers - 1}")
     names = _linear_names(model, settings.targets)
     if not names:
         raise RecipeError(f"train.targets is {settings.targets!r}, but {base.name} names no layer so", "write train.targets: all")
@@ -37,7 +38,7 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=names,
-        layers_to_transform=list(range(settings.first_layer, layers)),
+        layers_to_transform=list(range(first, layers)),
         task_type="CAUSAL_LM",
     )
     tuned = get_peft_model(model, config)

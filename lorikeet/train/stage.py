@@ -19,7 +19,7 @@ from trl import SFTConfig
 
 from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
-from lorikeet.bases import copy_tokenizer, load_tokenizer, parameters, template_hash
+from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
@@ -32,7 +32,7 @@ from lorikeet.weights import Base
 def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: MachineSettings, folder: Path, progress: Progress) -> None:
     """Train in `folder`, going on from the last whole checkpoint in its notes."""
     notes = folder / NOTES
-    need_disk(notes, parameters(base) // 2, "training (checkpoints and adapter)")
+    need_disk(notes, base.weights // 2, "training (checkpoints and adapter)")
     torch.set_num_threads(machine.threads(here.threads))
     machine.keep_freed_memory()
     torch.manual_seed(seed)
