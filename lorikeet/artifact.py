@@ -106,16 +106,6 @@ def load(folder: Path) -> Artifact | None:
         raise ModelError(f"{path} is damaged: {error}", f"remove the folder {folder} and run the recipe again") from error
 
 
-def verify(artifact: Artifact) -> None:
-    """Hash every file again; ModelError names the first that is not what the manifest says."""
-    for name, expected in artifact.manifest.files.items():
-        if sha256_of(artifact.file(name)) != expected:
-            raise ModelError(
-                f"{artifact.path / name} was changed after it was made",
-                f"remove the folder {artifact.path} and run the recipe again",
-            )
-
-
 def begin(folder: Path) -> Path:
     """Open `folder`.part for work, keeping only its notes from an earlier, interrupted try."""
     part = folder.with_name(folder.name + ".part")

@@ -90,17 +90,6 @@ def test_a_file_that_the_manifest_does_not_list_is_not_handed_out(tmp_path: Path
         made.file("stranger.txt")
 
 
-def test_an_untouched_folder_verifies(tmp_path: Path) -> None:
-    artifact.verify(make(tmp_path / "toy", {"a.txt": "one", "b.txt": "two"}))
-
-
-def test_a_changed_file_is_named(tmp_path: Path) -> None:
-    made = make(tmp_path / "toy", {"a.txt": "one", "b.txt": "two"})
-    (made.path / "b.txt").write_text("TWO")
-    with pytest.raises(ModelError, match=r"b\.txt was changed"):
-        artifact.verify(made)
-
-
 class Change(NamedTuple):
     step: str = "toy"
     version: int = 1
@@ -166,7 +155,7 @@ def test_too_little_disk_is_said_before_any_work(tmp_path: Path) -> None:
 
 
 def test_enough_disk_says_nothing(tmp_path: Path) -> None:
-    artifact.need_disk(tmp_path / "new", 1, "training")
+    assert artifact.need_disk(tmp_path / "new", 1, "training") is None
 
 
 @pytest.mark.parametrize("damaged", [b'{"step": "to', b"", b'{"step": "toy"}', b"[1]", b"\xff"])

@@ -219,7 +219,7 @@ def test_an_open_door_needs_a_key(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_the_loopback_needs_no_key(host: str) -> None:
-    api.create(served(), FakeServer(), host=host)
+    assert "/v1/chat/completions" in {route.path for route in api.create(served(), FakeServer(), host=host).routes}
 
 
 @pytest.mark.slow
