@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, Protocol, TypeVar, cast, get_args
 
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
@@ -92,6 +92,17 @@ class HeldOut:
         return "never" if self.kind == "never-taught" else "taught"
 
 
+class Counts(Protocol):
+    """How many questions of each kind a stage asks: the settings of evaluate and audit alike."""
+
+    @property
+    def out_of_scope(self) -> int: ...
+    @property
+    def near_misses(self) -> int: ...
+    @property
+    def never_taught(self) -> int: ...
+
+
 def read_rows(data: Artifact) -> list[HeldOut]:
     """All rows of a data folder, in the order of tokens.parquet."""
     rows = []
@@ -123,6 +134,20 @@ def held_out_questions(rows: Sequence[HeldOut], which: Set, count: int) -> list[
     """At most `count` held-out questions of a set, spread evenly over it, always the same ones."""
     wanted = [r for r in rows if r.part == "test" and r.set == which]
     return [Question(r.source, which, r.topic or r.group, r.messages[:-1], r.messages[-1].content, r.mode) for r in evenly(wanted, count)]
+
+
+def untaught_questions(rows: Sequence[HeldOut], counts: Counts) -> list[Question]:
+    """Held-out questions of each set in UNTAUGHT, as many as `counts` says."""
+    wanted = zip(UNTAUGHT, (counts.out_of_scope, counts.near_misses, counts.never_taught), strict=True)
+    return [question for which, count in wanted for question in held_out_questions(rows, which, count)]
+
+
+def held_out_tokens(data: Artifact) -> list[tuple[list[int], list[bool]]]:
+    """Token ids, and which of them get loss, of the taught rows that are held out for testing."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist()
+    return [(row["ids"], row["supervised"]) for row in table if row["split"] == "test" and row["kind"] == "taught"]
 
 
 def suite_questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut]) -> list[Question]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFWriter
 from safetensors.numpy import save_file
+from small_gguf import write_gguf
 
 from lorikeet import bases, machine
 from lorikeet.errors import MachineError, ModelError
@@ -28,13 +28,7 @@ def folder_of(path: Path, weights: int) -> Path:
 
 
 def gguf_of(path: Path, weights: int) -> Path:
-    writer = GGUFWriter(path, "llama")
-    writer.add_tensor("w", np.zeros(weights, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_gguf(path, w=np.zeros(weights, dtype=np.float32))
 
 
 def test_a_folder_that_fits_is_taken(tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import pyarrow.parquet
-
 from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, write_json
 from lorikeet.audit import divergence
@@ -22,15 +20,15 @@ from lorikeet.exam import (
     Answer,
     HeldOut,
     Question,
-    Set,
     ask,
     evenly,
-    held_out_questions,
+    held_out_tokens,
     measures,
     read_answers,
     read_rows,
     suite_questions,
     taught_answers,
+    untaught_questions,
     write_answers,
 )
 from lorikeet.progress import Progress
@@ -79,8 +77,7 @@ def _questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut], settings
     probes = suite_questions(suite, persona, rows)
     plain, oblique = ([p for p in probes if p.set == which] for which in ("taught", "oblique"))
     asked = [*evenly(plain, settings.probes or len(plain)), *evenly(oblique, settings.oblique_probes or len(oblique))]
-    wanted: dict[Set, int] = {"outside": settings.out_of_scope, "near": settings.near_misses, "never": settings.never_taught}
-    return [*asked, *(question for which, count in wanted.items() for question in held_out_questions(rows, which, count))]
+    return [*asked, *untaught_questions(rows, settings)]
 
 
 def _named(measure: Measure, suite: str) -> Measure:
@@ -91,8 +88,7 @@ def _named(measure: Measure, suite: str) -> Measure:
 
 def _rows(data: Artifact, count: int) -> tuple[divergence.Row, ...]:
     """Token rows of `count` held-out taught conversations, evenly spread."""
-    table = [r for r in pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist() if r["split"] == "test" and r["kind"] == "taught"]
-    return tuple((tuple(row["ids"]), tuple(row["supervised"])) for row in evenly(table, count))
+    return tuple((tuple(ids), tuple(supervised)) for ids, supervised in evenly(held_out_tokens(data), count))
 
 
 @lru_cache(maxsize=1)

@@ -7,14 +7,12 @@ was taught to turn away, near misses among them apart, and situations never taug
 import math
 from pathlib import Path
 
-import pyarrow.parquet
-
 from lorikeet import machine, statistics
 from lorikeet.artifact import Artifact
 from lorikeet.engine import Sampling
 from lorikeet.engine.torch_engine import TorchEngine
 from lorikeet.evidence import Evidence, Finding, Measure, measured
-from lorikeet.exam import Set, ask, held_out_questions, measures, read_rows, taught_answers, write_answers
+from lorikeet.exam import ask, held_out_questions, held_out_tokens, measures, read_rows, taught_answers, untaught_questions, write_answers
 from lorikeet.progress import Progress
 from lorikeet.recipe import EvaluateSettings, MachineSettings
 from lorikeet.suite import Suite
@@ -25,14 +23,8 @@ def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSetting
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine the base, then the tuned model, with the same questions."""
     rows = read_rows(data)
-    wanted: dict[Set, int] = {
-        "taught": settings.questions,
-        "outside": settings.out_of_scope,
-        "near": settings.near_misses,
-        "never": settings.never_taught,
-    }
-    questions = [question for which, count in wanted.items() for question in held_out_questions(rows, which, count)]
-    tokens = _held_out_tokens(data)
+    questions = [*held_out_questions(rows, "taught", settings.questions), *untaught_questions(rows, settings)]
+    tokens = held_out_tokens(data)
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
     evidence, answers, losses = Evidence(), [], {}
     for subject, path in (("base", None), ("tuned", adapter.path)):
@@ -50,11 +42,6 @@ def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSetting
     evidence.findings.append(_in_words(change))
     evidence.write(folder)
     write_answers(folder / "answers.jsonl", answers)
-
-
-def _held_out_tokens(data: Artifact) -> list[tuple[list[int], list[bool]]]:
-    table = pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist()
-    return [(row["ids"], row["supervised"]) for row in table if row["split"] == "test" and row["kind"] == "taught"]
 
 
 def _loss_measures(subject: str, losses: list[tuple[float, int]], seed: int) -> list[Measure]:

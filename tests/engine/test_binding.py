@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFReader
+from small_gguf import write_gguf
 
 from lorikeet.engine.binding import tensors_of_file
 from lorikeet.errors import ModelError
@@ -12,16 +13,8 @@ from lorikeet.errors import ModelError
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "small.gguf"
-    writer = GGUFWriter(path, "llama")
-    writer.add_tensor("wide", np.arange(96, dtype=np.float32).reshape(3, 32))
-    writer.add_tensor("half", np.ones(7, dtype=np.float16))
-    writer.add_tensor("deep", np.zeros((2, 1, 4), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    wide, half, deep = np.arange(96, dtype=np.float32).reshape(3, 32), np.ones(7, dtype=np.float16), np.zeros((2, 1, 4), dtype=np.float32)
+    return write_gguf(tmp_path / "small.gguf", wide=wide, half=half, deep=deep)
 
 
 def test_tensors_are_those_that_the_gguf_package_reads(file: Path) -> None:
