@@ -5,13 +5,20 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 
 from lorikeet.engine import Prompt, Reply, Sampling
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
+
+
+def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The language model in a folder; of one that also sees and hears (Gemma 3n) the text part alone, which is what is tuned and exported."""
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype)
+    return model
 
 
 class TorchEngine:
@@ -22,7 +29,7 @@ class TorchEngine:
         self.tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        self.model = load_model(base, dtype)
         if adapter is not None:
             self.model = PeftModel.from_pretrained(self.model, adapter).merge_and_unload()
         self.model.eval()

@@ -2,16 +2,11 @@
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
-from transformers import logging as transformers_logging
 
+from lorikeet.engine.torch_engine import load_model
 from lorikeet.errors import RecipeError
 from lorikeet.recipe import Targets, TrainSettings
 from lorikeet.weights import Base
-
-transformers_logging.set_verbosity_error()
-transformers_logging.disable_progress_bar()
-
 
 PART: dict[Targets, str] = {"all": "", "attention": ".self_attn.", "mlp": ".mlp."}
 """What the names of the linear layers that `train.targets` means have in common."""
@@ -25,7 +20,7 @@ def _linear_names(model: torch.nn.Module, targets: Targets) -> list[str]:
 
 def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> PeftModel:
     """The base's weights in `dtype`, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32."""
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype)
+    model = load_model(base.path, dtype)
     layers = model.config.num_hidden_layers
     first = settings.first_layer or 0
     if first >= layers:

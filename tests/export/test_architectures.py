@@ -1,0 +1,140 @@
+"""Bases of the families that the docs name, with random weights of a few layers, go the road: an adapter, the F16 file, parity with the trained model."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorikeet.conversation import Message
+
+pytestmark = pytest.mark.slow
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 512, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "initializer_range": 0.05,
+}  # fmt: skip
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0 + n / 10 for n in range(8)],
+    "long_factor": [2.0 + n for n in range(8)],
+    "original_max_position_embeddings": 256,
+}
+GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16}
+GEMMA_3N = {
+    **GEMMA, "num_hidden_layers": 25, "num_kv_shared_layers": 5, "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 5,
+    "activation_sparsity_pattern": [0.95] * 10 + [0.0] * 15, "laurel_rank": 64, "hidden_size_per_layer_input": 256, "initializer_range": 0.005,
+}  # fmt: skip
+"""llama.cpp holds these fixed, whatever the file says: 20 layers with keys of their own, 10 sparse ones, 256 inputs
+a layer. Larger weights make a random net of 25 layers chaotic: rounding to F16 alone then changes what it says."""
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Llama 3.2": ("llama", {"head_dim": 16, "tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE}),
+    "Phi 3.5": ("phi3", {"num_key_value_heads": 4, "original_max_position_embeddings": 256, "rope_parameters": LONG_ROPE}),
+    "Gemma 3": ("gemma3_text", GEMMA),
+    "Gemma 3n": ("gemma3n_text", GEMMA_3N),
+    "Qwen 3": ("qwen3", {"head_dim": 16}),
+}
+TEMPLATE = (
+    "{% for m in messages %}{{ '<start_of_turn>' + m['role'] + '\n' + m['content'] + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>assistant\n' }}{% endif %}"
+)
+TALK = [
+    Message("system", "You help."),
+    Message("user", "My nose bleeds, what now?"),
+    Message("assistant", "Sit up, lean forward, and pinch the soft part of the nose for ten minutes. If it goes on after twenty, see a doctor."),
+]
+
+
+def write_tokenizer(folder: Path, kind: str) -> int:
+    """The default base's byte-level BPE for Llama 3 and Qwen 3, SentencePiece of a few hundred pieces for Phi 3 and Gemma; returns the number of tokens."""
+    import sentencepiece
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer
+
+    from lorikeet import bases
+    from lorikeet.progress import Silent
+
+    if kind in ("llama", "qwen3"):
+        bases.copy_tokenizer(bases.prepare("smollm2-135m", Silent()), folder)
+        return len(AutoTokenizer.from_pretrained(folder))
+    written = io.BytesIO()
+    words = " ".join(m.content for m in TALK)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([words, words.lower(), words.upper()]), model_writer=written, model_type="bpe", vocab_size=420, hard_vocab_limit=False,
+        byte_fallback=True, pad_id=0, eos_id=1, bos_id=2, unk_id=3, control_symbols=["<start_of_turn>", "<end_of_turn>"],
+        normalization_rule_name="identity", add_dummy_prefix=kind == "phi3", remove_extra_whitespaces=False, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(written.getvalue())
+    tokenizer = LlamaTokenizer if kind == "phi3" else GemmaTokenizer
+    tokens = tokenizer.from_pretrained(folder, bos_token="<s>", eos_token="</s>", pad_token="<pad>", mask_token=None)
+    tokens.add_special_tokens({"additional_special_tokens": [AddedToken(t, special=True) for t in ("<start_of_turn>", "<end_of_turn>")]})
+    tokens.chat_template = TEMPLATE
+    tokens.save_pretrained(folder)
+    return len(tokens)
+
+
+def write_base(folder: Path, kind: str, changes: dict[str, Any]) -> None:
+    """Config, random weights and tokenizer; of Gemma 3n as it is published, with the names of a model that also sees and hears."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder.mkdir()
+    sizes = {**SMALL, **changes, "vocab_size": write_tokenizer(folder, kind)}
+    if kind == "gemma3n_text":
+        sizes["vocab_size_per_layer_input"] = sizes["vocab_size"]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    if kind != "gemma3n_text":
+        return
+    tensors = {"model.language_model." + name.removeprefix("model."): t.clone() for name, t in model.state_dict().items() if name != "lm_head.weight"}
+    for layer in range(config.num_hidden_layers - config.num_kv_shared_layers, config.num_hidden_layers):
+        for name in ("k_proj", "v_proj", "k_norm"):  # published, though a layer that takes them from another never reads them
+            like = tensors[f"model.language_model.layers.0.self_attn.{name}.weight"]
+            tensors[f"model.language_model.layers.{layer}.self_attn.{name}.weight"] = like.clone()
+    tensors["model.embed_vision.embedding.weight"] = torch.zeros(4, 4)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    whole = {"architectures": ["Gemma3nForConditionalGeneration"], "model_type": "gemma3n", "text_config": config.to_dict()}
+    (folder / "config.json").write_text(json.dumps(whole, default=str))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_f16_file_is_the_model_that_was_trained(name: str, tmp_path: Path) -> None:
+    import torch
+
+    from lorikeet import bases
+    from lorikeet.export.parity import compare
+    from lorikeet.progress import Silent
+    from lorikeet.recipe import TrainSettings
+    from lorikeet.train.lora import with_adapter
+
+    folder, adapter, gguf = tmp_path / "base", tmp_path / "adapter", tmp_path / "model-F16.gguf"
+    write_base(folder, *ARCHITECTURES[name])
+    base = bases.prepare(str(folder), Silent())
+    assert base.layers > 0
+    model = with_adapter(base, TrainSettings(rank=4, first_layer=1), torch.float32)
+    with torch.no_grad():
+        for parameter in (p for n, p in model.named_parameters() if "lora_" in n):
+            parameter.normal_(0, 0.02)
+    model.save_pretrained(adapter, save_embedding_layers=False)
+    command = [sys.executable, "-m", "lorikeet.export.merge", str(base.path), str(adapter), str(gguf), "tiny"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    merged = compare(gguf, base.path, adapter, [TALK], threads=2)
+    assert (merged.token_differences, merged.template_differences) == (0, 0)
+    assert merged.positions > 30 and merged.kl < 1e-5
+    assert compare(gguf, base.path, None, [TALK], threads=2).kl > 10 * merged.kl  # the adapter is in the file
