@@ -35,21 +35,22 @@ def system_turn(prompt: str) -> tuple[Message, ...]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a row stands: file name and line (1 is the first)."""
+    """Where a row stands: file name and line (1 is the first), or its number where rows are not lines."""
 
     file: str
     line: int
+    counted: Literal["line", "row"] = "line"
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.counted == "line" else f"{self.file}, row {self.line}"
 
 
 @dataclass(frozen=True)
 class Conversation:
     """Messages that start with an optional system turn, alternate user and assistant, and end on the assistant.
 
-    topic and category are the row's own words, empty where it has none; mode is the persona's mode that it teaches. Build one with
-    `conversation`.
+    topic and category are the row's own words, empty where it has none; mode is the persona's mode that it teaches. rejected is another
+    answer that was found worse, and liked whether this one was liked, where the row says so. Build one with `conversation`.
     """
 
     messages: tuple[Message, ...]
@@ -57,6 +58,8 @@ class Conversation:
     topic: str = ""
     category: str = ""
     mode: str = ""
+    rejected: str = ""
+    liked: bool | None = None
 
     @property
     def question(self) -> str:

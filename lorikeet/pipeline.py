@@ -16,7 +16,7 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
 from lorikeet.weights import NAMED, Base, tensors_of
 
-STAGES = {"data": 3, "train": 2, "evaluate": 3, "export": 2, "audit": 3, "release": 2}
+STAGES = {"data": 4, "train": 2, "evaluate": 3, "export": 2, "audit": 3, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
@@ -176,7 +176,7 @@ def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, st
             fingerprints[step.name] = kept.fingerprint
             planned.append({"name": step.name, "key": key, "status": "reuse", "why": "done already"})
         elif waiting:
-            planned.append({"name": step.name, "key": "", "status": "depends", "why": f"on what {', '.join(waiting)} gives"})
+            planned.append({"name": step.name, "key": "", "status": "depends", "why": f"on what {', '.join(dict.fromkeys(waiting))} gives"})
         else:
             planned.append({"name": step.name, "key": key, "status": "run", "why": _why(step, directory, key)})
     return planned

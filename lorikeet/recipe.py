@@ -15,10 +15,12 @@ from lorikeet.weights import Base
 from lorikeet.yaml_file import read_mapping, validated
 
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
-PATHS = ("base", "persona", "data.train", "data.out_of_scope", "data.never_taught", "audit.suite")
+NAME = r"^[a-z0-9][a-z0-9-]*$"
+"""What an assistant's name looks like."""
+PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "audit.suite")
 """Keys whose values may be paths."""
 Targets = Literal["all", "attention", "mlp"]
-RowKey = Literal["train", "out_of_scope", "never_taught"]
+RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
 """Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -29,8 +31,10 @@ class DataSettings(Strict):
     """Which rows, and how they are split. See docs/data.md."""
 
     train: Named = Field(description="rows to learn: a file, or a glob; relative to the recipe")
+    test: str | None = Field(None, description="rows to test with, where you have split them yourself; checked against `train`, not trusted")
     out_of_scope: str | None = Field(None, description="questions to be answered with 'I was not taught this'; a third is held out")
     never_taught: str | None = Field(None, description="situations held out whole: asked in the exam, never trained on")
+    columns: dict[str, str] = Field({}, description="keys of the rows of `train` where no format fits, as ours: theirs, for example {question: frage}")
     split: Literal["groups", "wordings"] = Field("groups", description="hold out whole answers, or wordings of taught answers")
     test_share: Share = Field(0.1, description="share of the groups held out for testing (split: groups); half as many again validate")
     whole_wordings: Count | None = Field(None, description="taught sets: wordings of each answer that teach all of it; the others teach how it begins")
@@ -39,7 +43,7 @@ class DataSettings(Strict):
 
     def sources(self) -> dict[RowKey, str | None]:
         """The paths of the row files, by key."""
-        return {"train": self.train, "out_of_scope": self.out_of_scope, "never_taught": self.never_taught}
+        return {"train": self.train, "test": self.test, "out_of_scope": self.out_of_scope, "never_taught": self.never_taught}
 
 
 class Size(NamedTuple):
@@ -80,6 +84,8 @@ class TrainSettings(Strict):
 
     def for_base(self, base: Base) -> "TrainSettings":
         """The settings with what was left open filled in by the size of the base."""
+        if self.first_layer is not None and self.first_layer >= base.layers:
+            raise RecipeError(f"train.first_layer is {self.first_layer}, but {base.name} has {base.layers} layers", f"choose 0 to {base.layers - 1}")
         size = next(size for size in BY_SIZE if base.weights <= size.weights)
         by_size = {"learning_rate": size.learning_rate, "first_layer": int(base.layers * size.frozen)}
         return self.model_copy(update={name: value for name, value in by_size.items() if getattr(self, name) is None})
@@ -139,7 +145,7 @@ class MachineSettings(Strict):
 class Recipe(Strict):
     """One assistant: base, rows, settings of every stage."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=NAME, description="lower-case letters, digits and hyphens; the run's folder and files are called so")]
     base: Named = Field("smollm2-135m", description="a name from `lorikeet bases`, a GGUF file, a folder, or a Hub id (owner/name[@revision])")
     seed: Annotated[int, Field(ge=0)] = 7
     persona: Named

@@ -1,21 +1,30 @@
 """Checks on the rows before anything is trained: each has a stable code, a severity, examples and a cure."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lorikeet.conversation import Message
-from lorikeet.data.split import Row, context
-from lorikeet.evidence import Finding
+from lorikeet.data.similar import NEAR, near_pairs
+from lorikeet.data.split import Part, Row, context
+from lorikeet.evidence import Finding, Severity
 from lorikeet.scoring import fold
 from lorikeet.suite import Suite, place_of
 
 FEW_ROWS = 50
+CONCENTRATED, FAR_TOO_CONCENTRATED = 0.1, 0.25
+"""Shares of the rows from which one answer is a warning, and an error: a model that gives it to everything has a low loss."""
+BLED = 0.01
+"""Share of the rows from which names of speakers inside answers are an error."""
 
 
 def run_checks(rows: Sequence[Row]) -> list[Finding]:
     """All findings on a split data set, the worst first. An `error` must stop training."""
-    found = [*_duplicates(rows), *_conflicts(rows), *_leaks(rows), *_too_few(rows)]
+    checks: tuple[Callable[[Sequence[Row]], list[Finding]], ...] = (
+        _leaks, _near_leaks, _bled_markers, _bled_speakers, _concentrated, _duplicates, _conflicts, _placeholders, _mojibake, _refusals, _too_few,
+    )  # fmt: skip
+    found = [finding for check in checks for finding in check(rows)]
     return sorted(found, key=lambda f: ("error", "warning", "note").index(f.severity))
 
 
@@ -46,13 +55,130 @@ def _conflicts(rows: Sequence[Row]) -> list[Finding]:
                     code="data.conflict", rows=_places(clashing[0]), cure="keep one answer a question")]  # fmt: skip
 
 
+_ORDER: tuple[Part, ...] = ("train", "validation", "test")
+"""Parts in the order in which they are used up: what stands in one must not be asked in a later one."""
+
+
 def _leaks(rows: Sequence[Row]) -> list[Finding]:
-    trained = {context(row.conversation): row for row in rows if row.part == "train"}
-    leaked = [row for row in rows if row.part != "train" and context(row.conversation) in trained]
+    first: dict[str, Part] = {}
+    for row in sorted(rows, key=lambda row: _ORDER.index(row.part)):
+        first.setdefault(context(row.conversation), row.part)
+    leaked = [row for row in rows if first[context(row.conversation)] != row.part]
     if not leaked:
         return []
-    return [Finding("error", f"{len(leaked)} held-out questions stand in the training rows", leaked[0].conversation.question,
+    return [Finding("error", f"{len(leaked)} held-out questions stand in the rows that training uses", leaked[0].conversation.question,
                     code="data.leak.exact", rows=_places(leaked), cure="remove one of the two rows")]  # fmt: skip
+
+
+def untaught_suite(rows: Sequence[Row], suite: Suite) -> list[Finding]:
+    """A warning where no probe with rules is about a topic of the rows: the suite was written for other rows, or they name no topics."""
+    asked = {probe.topic for probe in suite.probes if not probe.accepted}
+    if not asked or asked & {row.conversation.topic for row in rows if row.kind == "taught"}:
+        return []
+    return [Finding("warning", f"none of the suite's {len(suite.probes)} probes is about a topic of the rows", suite.probes[0].question, code="suite.topics",
+                    cure="give the rows a `topic` that the suite has rules for, or write a suite for them")]  # fmt: skip
+
+
+def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
+    """Held-out questions that say nearly what a trained one says. In a taught set only those are told that share the trained one's answer: they are
+    no leak, as wordings are what is held out, but an easy exam; another answer to nearly the same words is what the exam is about.
+    """
+    taught, wordings = [row for row in rows if row.kind == "taught"], _is_wordings(rows)
+    texts = [context(row.conversation) for row in taught]
+    near: dict[int, int] = {}
+    for pair in near_pairs(texts):
+        used, asked = sorted((pair.first, pair.second), key=lambda n: _ORDER.index(taught[n].part))
+        told = not wordings or (taught[used].group == taught[asked].group and texts[used] != texts[asked])
+        if told and taught[used].part != taught[asked].part:
+            near.setdefault(asked, used)
+    if not near:
+        return []
+    pairs = [(taught[asked], taught[used]) for asked, used in sorted(near.items())]
+    places = tuple(f"{asked.conversation.source} like {used.conversation.source}" for asked, used in pairs[:10])
+    what, shown = f"{len(pairs)} held-out questions share {NEAR:.0%} or more of their words with one that training uses", pairs[0][0].conversation.question
+    if wordings:
+        return [Finding("note", f"{what}, and its answer", shown, code="data.wordings.near", rows=places,
+                        cure="their figures flatter a little; reword them for a harder exam")]  # fmt: skip
+    return [Finding("error", what, shown, code="data.leak.near", rows=places, cure="remove one of the two rows")]
+
+
+_MARKERS = re.compile(r"<\|[a-z0-9_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|^#{2,3} (?:Instruction|Response|Input):", re.M)
+_SPEAKERS = re.compile(r"^(?:user|human|assistant|question|instruction)\s*:", re.M | re.I)
+
+
+def _bled_markers(rows: Sequence[Row]) -> list[Finding]:
+    """Marks of a chat template inside a turn: another template's text, or two turns in one."""
+    bled = [(row, mark) for row in rows for message in row.conversation.messages if (mark := _MARKERS.search(message.content))]
+    if not bled:
+        return []
+    return [Finding("error", f"{len({id(row) for row, _ in bled})} rows carry marks of a chat template inside a turn, as {bled[0][1].group()!r}",
+                    bled[0][0].conversation.question, code="data.roles.bleed", rows=_places([row for row, _ in bled]),
+                    cure="write plain turns: the template is put around them here, and marks inside them end a turn in its midst")]  # fmt: skip
+
+
+def _bled_speakers(rows: Sequence[Row]) -> list[Finding]:
+    """Answers in which a speaker is named at the start of a line: the next turn, taken into this one."""
+    bled = [row for row in rows if any(_SPEAKERS.search(m.content) for m in row.conversation.messages if m.role == "assistant")]
+    if not bled:
+        return []
+    severity: Severity = "error" if len(bled) >= max(3, BLED * len(rows)) else "warning"
+    return [Finding(severity, f"{len(bled)} answers name a speaker at the start of a line, as 'User:'", bled[0].conversation.answer[:200],
+                    code="data.roles.bleed", rows=_places(bled), cure="part them into turns: a model trained so goes on as the user")]  # fmt: skip
+
+
+def _is_wordings(rows: Sequence[Row]) -> bool:
+    """Whether answers are both trained on and held out, as in a taught set."""
+    held_out = {row.group for row in rows if row.kind == "taught" and row.part == "test"}
+    return any(row.group in held_out for row in rows if row.kind == "taught" and row.part == "train")
+
+
+def _concentrated(rows: Sequence[Row]) -> list[Finding]:
+    """One answer that many of the rows share; a declared taught set, and refusals declared out of scope, are meant to be so."""
+    taught = [row for row in rows if row.kind == "taught" and row.part == "train"]
+    if len(taught) < FEW_ROWS or _is_wordings(rows):
+        return []
+    answer, count = Counter(fold(row.conversation.answer) for row in taught).most_common(1)[0]
+    if count < CONCENTRATED * len(taught):
+        return []
+    having = [row for row in taught if fold(row.conversation.answer) == answer]
+    severity: Severity = "error" if count >= FAR_TOO_CONCENTRATED * len(taught) else "warning"
+    cure = "keep a few of them, name refusals in data.out_of_scope, or set data.split: wordings if the answers are a taught set"
+    return [Finding(severity, f"{count} of {len(taught)} rows ({count / len(taught):.0%}) have the same answer", having[0].conversation.answer[:200],
+                    code="data.answers.concentrated", rows=_places(having), cure=cure)]  # fmt: skip
+
+
+_PLACEHOLDERS = re.compile(
+    r"\{\{ ?\w+ ?\}\}|\[(?:insert|your|name|date|company|todo)\b[^\]\n]{0,40}\]|<(?:name|insert[^>\n]{0,40}|your[^>\n]{0,40})>|\blorem ipsum\b|\bTODO\b", re.I
+)
+
+
+def _placeholders(rows: Sequence[Row]) -> list[Finding]:
+    left = [(row, mark) for row in rows if (mark := _PLACEHOLDERS.search(row.conversation.answer))]
+    if not left:
+        return []
+    return [Finding("warning", f"{len(left)} answers have a placeholder left in, as {left[0][1].group()!r}", left[0][0].conversation.answer[:200],
+                    code="data.placeholder", rows=_places([row for row, _ in left]), cure="fill it in: the model will say it as it stands")]  # fmt: skip
+
+
+def _mojibake(rows: Sequence[Row]) -> list[Finding]:
+    """Text that was decoded as something that it is not, as ftfy judges it."""
+    from ftfy.badness import is_bad
+
+    bad = [(row, message.content) for row in rows for message in row.conversation.messages if is_bad(message.content)]
+    if not bad:
+        return []
+    return [Finding("warning", f"{len({id(row) for row, _ in bad})} rows hold text decoded wrongly", bad[0][1][:200], code="data.mojibake",
+                    rows=_places([row for row, _ in bad]), cure="read the source in its own encoding, or mend it with ftfy")]  # fmt: skip
+
+
+def _refusals(rows: Sequence[Row]) -> list[Finding]:
+    """How much of what is trained on is a refusal, where that is much."""
+    trained = [row for row in rows if row.part == "train"]
+    refusals = [row for row in trained if row.kind == "out-of-scope"]
+    if not refusals or len(refusals) < FAR_TOO_CONCENTRATED * len(trained):
+        return []
+    return [Finding("note", f"{len(refusals)} of {len(trained)} rows trained on are turned away", refusals[0].conversation.answer, code="data.refusals",
+                    cure="questions unlike what is taught will be turned away too; watch how many taught ones are")]  # fmt: skip
 
 
 def leaked_probes(rows: Sequence[Row], suite: Suite, suite_file: Path) -> list[Finding]:

@@ -1,5 +1,6 @@
 """What `lorikeet check` says: files, formats, refusals, findings, and rows painted by what gets loss."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from lorikeet.data import split
 from lorikeet.data.checks import run_checks
 from lorikeet.data.sources import FileRows, read_file
 from lorikeet.data.split import Row
-from lorikeet.errors import DataError
+from lorikeet.errors import DataError, RecipeError
 from lorikeet.evidence import Finding
 from lorikeet.recipe import LoadedRecipe, find_files, load_recipe
 
@@ -38,7 +39,7 @@ class Inspection:
                     "path": str(f.path),
                     "format": f.format.name if f.format else None,
                     "why": f.format.why if f.format else "no row could be read",
-                    "rows": len(f.rows),
+                    "rows": f.read,
                     "refused": [{"reason": e.message, "cure": e.cure} for e in f.refused],
                 }
                 for f in self.files
@@ -48,17 +49,28 @@ class Inspection:
         }
 
 
+_PART = re.compile(r"(?:^|[._-])(?:(train)|val|valid|validation|dev|test|eval)(?:$|[._-])", re.I)
+"""What a file's name says of its part in a split; the first group is the rows to train on."""
+
+
 def files(paths: Sequence[Path]) -> Inspection:
-    """Read files of rows as a data set split by groups."""
-    read = [read_file(found) for path in paths for found in find_files(str(path), str(path))]
-    rows = split.by_groups([row for file in read for row in file.rows], seed=0, test_share=0.1)
+    """Read files of rows: as a split that somebody made where their names say train and test, else as a data set split by groups."""
+    if missing := [path for path in paths if not path.exists() and not any(mark in str(path) for mark in "*?[")]:
+        raise RecipeError(f"{missing[0]} does not exist", "check the path")
+    read = [read_file(found) for path in paths for found in find_files(str(path), "check")]
+    named = [_PART.search(file.path.name) for file in read]
+    trained = [row for file, name in zip(read, named, strict=True) if name is None or name.group(1) for row in file.rows]
+    held_out = [row for file, name in zip(read, named, strict=True) if name is not None and not name.group(1) for row in file.rows]
+    made = bool(trained and held_out)
+    rows = split.given(trained, held_out, seed=0, test_share=0.0) if made else split.by_groups([*trained, *held_out], seed=0, test_share=0.1)
     return Inspection(read, run_checks(rows), _parts(rows))
 
 
 def recipe(path: Path) -> Inspection:
     """Read all files that a recipe names, split as its data section says."""
     loaded = load_recipe(path)
-    read = [read_file(file) for key in loaded.recipe.data.sources() for file in loaded.rows(key)]
+    columns = loaded.recipe.data.columns
+    read = [read_file(file, columns if key in ("train", "test") else None) for key in loaded.recipe.data.sources() for file in loaded.rows(key)]
     if any(file.refused for file in read):
         return Inspection(read, [], {})
     rows, findings = _split(loaded)
@@ -80,7 +92,7 @@ def told(inspection: Inspection) -> str:
     lines = []
     for file in inspection.files:
         kind = f"{file.format.name} ({file.format.why})" if file.format else "no row could be read"
-        lines.append(f"{file.path.name}: {len(file.rows)} rows, {len(file.refused)} refused; {kind}")
+        lines.append(f"{file.path.name}: {file.read} rows, {len(file.refused)} refused; {kind}")
         lines += [f"  {e.message}\n    cure: {e.cure}" for e in file.refused[:10]]
         if len(file.refused) > 10:
             lines.append(f"  ... and {len(file.refused) - 10} more; --json lists all")

@@ -1,57 +1,47 @@
-"""Files of rows, read line by line. A line that cannot be used is kept as a refusal with its place, never dropped."""
+"""What files of rows gave: conversations, and a refusal with its place for each row that could not be used, never dropped."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorikeet.conversation import Conversation, Source
-from lorikeet.data.formats import Format, detect, read_row
+from lorikeet.conversation import Conversation
+from lorikeet.data.files import records
+from lorikeet.data.formats import Format, detect, read_row, rename
 from lorikeet.errors import DataError
 
 
 @dataclass
 class FileRows:
-    """What a file gave: its format, the rows that could be read, and the refusals."""
+    """What a file gave: its format, how many rows could be read, their conversations, and the refusals."""
 
     path: Path
     format: Format | None = None
+    read: int = 0
     rows: list[Conversation] = field(default_factory=list)
     refused: list[DataError] = field(default_factory=list)
 
 
-def read_file(path: Path) -> FileRows:
-    """Read a JSONL file. rows + refused = lines that are not blank."""
-    if path.suffix != ".jsonl":
-        raise DataError(f"{path}: only .jsonl files can be read", "write one JSON object a line and name the file .jsonl")
+def read_file(path: Path, columns: Mapping[str, str] | None = None) -> FileRows:
+    """Read a file; `columns` names its keys where no format fits (ours: theirs). read + refused = rows that are not blank."""
     result = FileRows(path)
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), 1):
-        source = Source(path.name, number)
+    for record in records(path):
+        if isinstance(record, DataError):
+            result.refused.append(record)
+            continue
         try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            if not text.strip():
-                continue
-            row = json.loads(text)
-            if not isinstance(row, dict):
-                raise DataError(f"{source}: the line is not a JSON object", 'write {"question": "...", "answer": "..."}')
-            json.dumps(row, ensure_ascii=False).encode()
+            row = rename(record.value, columns, record.source) if columns else record.value
             if result.format is None:
-                result.format = detect(row, source)
-            result.rows.append(read_row(row, source))
-        except UnicodeDecodeError as error:
-            result.refused.append(DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start})", "save the file as UTF-8"))
-        except UnicodeEncodeError:
-            result.refused.append(DataError(f"{source}: half of a surrogate pair, which is no character", "mend the \\ud... escape, or remove it"))
-        except json.JSONDecodeError as error:
-            result.refused.append(DataError(f"{source}: not valid JSON: {error.msg} at column {error.colno}", "one complete JSON object a line"))
+                result.format = detect(row, record.source)
+            result.rows += read_row(row, record.source)
+            result.read += 1
         except DataError as error:
             result.refused.append(error)
     return result
 
 
-def read_all(paths: Sequence[Path]) -> list[Conversation]:
-    """Every row of every file; DataError where a row is refused or there is none: a data set is used whole or not at all."""
-    files = [read_file(path) for path in paths]
+def read_all(paths: Sequence[Path], columns: Mapping[str, str] | None = None) -> list[Conversation]:
+    """Every conversation of every file; DataError where a row is refused or there is none: a data set is used whole or not at all."""
+    files = [read_file(path, columns) for path in paths]
     refused = [error for file in files for error in file.refused]
     if refused:
         more = f" (and {len(refused) - 1} more rows)" if len(refused) > 1 else ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lorikeet.conversation import Conversation
+from lorikeet.data.similar import near_pairs
 from lorikeet.scoring import fold
 
 Part = Literal["train", "validation", "test"]
@@ -31,8 +32,8 @@ class Row:
     kind: Kind
 
 
-def groups_of(rows: Sequence[Conversation]) -> list[str]:
-    """A group name for each row. Rows with one answer, or one question, after folding, are in one group.
+def groups_of(rows: Sequence[Conversation], near: Sequence[tuple[int, int]] = ()) -> list[str]:
+    """A group name for each row. Rows with one answer, or one question, after folding, are in one group; so are the rows paired in `near`.
 
     A group is named after the answer of its first row, so that a row appended to it leaves its name alone.
     """
@@ -46,6 +47,8 @@ def groups_of(rows: Sequence[Conversation]) -> list[str]:
 
     for row in rows:
         parent[root("q:" + context(row))] = root("a:" + fold(row.answer))
+    for one, other in near:
+        parent[root("a:" + fold(rows[other].answer))] = root("a:" + fold(rows[one].answer))
     answers = ["a:" + fold(row.answer) for row in rows]
     first: dict[str, str] = {}
     for answer in answers:
@@ -65,13 +68,25 @@ def _draw(seed: int, *parts: str) -> float:
 
 
 def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:
-    """Whole groups to test (test_share) and validation (half of it); the rest is trained on."""
-    names = groups_of(rows)
+    """Whole groups to test (test_share) and validation (half of it); the rest is trained on. Near duplicates of a question are of its group."""
+    names = groups_of(rows, [(pair.first, pair.second) for pair in near_pairs([context(row) for row in rows])])
     parts: dict[str, Part] = {}
     for name in set(names):
         draw = _draw(seed, "group", name)
         parts[name] = "test" if draw < test_share else "validation" if draw < 1.5 * test_share else "train"
     return [Row(row, parts[name], name, "taught") for row, name in zip(rows, names, strict=True)]
+
+
+def given(rows: Sequence[Conversation], held_out: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:
+    """The split that a user made: `held_out` tests. Of the others whole groups validate, half of `test_share`; the rest is trained on.
+
+    No held-out row shares a group with the others, so that the checks take what is alike in both for the leak that it is.
+    """
+    near = [(pair.first, pair.second) for pair in near_pairs([context(row) for row in rows])]
+    split: list[Row] = []
+    for row, name in zip(rows, groups_of(rows, near), strict=True):
+        split.append(Row(row, "validation" if _draw(seed, "group", name) < test_share / 2 else "train", name, "taught"))
+    return split + [Row(row, "test", f"test-{name}", "taught") for row, name in zip(held_out, groups_of(held_out), strict=True)]
 
 
 def by_wordings(rows: Sequence[Conversation], seed: int) -> list[Row]:

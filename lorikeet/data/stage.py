@@ -17,7 +17,7 @@ from lorikeet.artifact import write_json
 from lorikeet.bases import load_tokenizer
 from lorikeet.conversation import Conversation
 from lorikeet.data import split
-from lorikeet.data.checks import leaked_probes, run_checks
+from lorikeet.data.checks import leaked_probes, run_checks, untaught_suite
 from lorikeet.data.sources import read_all
 from lorikeet.data.split import Row
 from lorikeet.data.template import Tokens, opening, preview, render
@@ -32,9 +32,10 @@ from lorikeet.weights import Base
 def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
     """All rows with their place in the split, and what the checks found. Needs no model."""
     settings, seed = recipe.recipe.data, recipe.recipe.seed
-    taught = read_all(recipe.rows("train"))
-    findings = []
-    if settings.split == "wordings" and split.is_taught_set(taught):
+    taught, findings = _without_disliked(read_all(recipe.rows("train"), settings.columns))
+    if held_out := recipe.rows("test"):
+        rows = split.given(taught, read_all(held_out, settings.columns), seed, settings.test_share)
+    elif settings.split == "wordings" and split.is_taught_set(taught):
         rows = split.by_wordings(taught, seed)
     else:
         if settings.split == "wordings":
@@ -46,7 +47,19 @@ def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
     if files := recipe.rows("never_taught"):
         rows += split.never_taught(read_all(files))
     rows = [replace(row, conversation=_with_system(row.conversation, recipe.persona)) for row in rows]
-    return rows, [*leaked_probes(rows, recipe.suite, Path(recipe.recipe.audit.suite)), *findings, *run_checks(rows)]
+    return rows, [*leaked_probes(rows, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(rows, recipe.suite), *findings, *run_checks(rows)]
+
+
+def _without_disliked(rows: list[Conversation]) -> tuple[list[Conversation], list[Finding]]:
+    """The rows without answers that somebody disliked: they are no examples to follow."""
+    disliked = [row for row in rows if row.liked is False]
+    if not disliked:
+        return rows, []
+    if len(disliked) == len(rows):
+        raise DataError("every row's answer is labelled as disliked: none is left to learn from", "add rows with the label true")
+    told = Finding("note", f"{len(disliked)} of {len(rows)} rows have an answer labelled as disliked, and are left out", disliked[0].question,
+                   code="data.disliked", rows=tuple(str(row.source) for row in disliked[:10]))  # fmt: skip
+    return [row for row in rows if row.liked is not False], [told]
 
 
 def _with_system(talk: Conversation, persona: Persona) -> Conversation:

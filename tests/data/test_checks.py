@@ -1,6 +1,9 @@
 """Checks on the rows: each finding has its code, says how many, and shows one."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from lorikeet.conversation import Source, conversation
 from lorikeet.data.checks import FEW_ROWS, leaked_probes, run_checks
@@ -15,7 +18,7 @@ def row(question: str, answer: str, part: Part = "train", line: int = 1, system:
 
 
 def clean(count: int = FEW_ROWS) -> list[Row]:
-    return [row(f"question {n}", f"answer {n}", line=n + 100) for n in range(count)]
+    return [row(f"q{n} is asked", f"answer {n}", line=n + 100) for n in range(count)]
 
 
 def only(rows: list[Row]) -> Finding:
@@ -61,9 +64,9 @@ def test_another_system_turn_does_not_hide_a_leak() -> None:
     assert run_checks([*clean(), row("Hot?", "Yes.", system="S"), row("hot", "No.", "test", system="T")])[0].code == "data.leak.exact"
 
 
-def test_the_same_question_twice_among_the_held_out_is_no_leak() -> None:
-    found = run_checks([*clean(), row("Hot?", "Yes.", "test"), row("Hot?", "Yes.", "validation")])
-    assert "data.leak.exact" not in {f.code for f in found}
+def test_a_tested_question_that_chose_the_checkpoint_is_an_error_and_one_tested_twice_is_none() -> None:
+    assert run_checks([*clean(), row("Hot?", "Yes.", "test"), row("Hot?", "Yes.", "validation")])[0].code == "data.leak.exact"
+    assert "data.leak.exact" not in {f.code for f in run_checks([*clean(), row("Hot?", "Yes.", "test"), row("Hot?", "Yes.", "test")])}
 
 
 def test_only_rows_to_train_on_count_as_enough() -> None:
@@ -90,3 +93,61 @@ def test_a_probe_of_the_suite_that_is_trained_on_is_an_error_with_both_places(tm
     assert (found.severity, found.rows[0]) == ("error", "suite.yaml:7")
     assert found.rows[1].endswith(":3")
     assert leaked_probes([*clean(), row("Hot oil!", "Yes.", "test")], suite, path) == []
+
+
+def in_group(name: str, question: str, answer: str, part: Part, line: int = 1) -> Row:
+    return replace(row(question, answer, part, line), group=name)
+
+
+def test_a_held_out_question_nearly_like_a_trained_one_is_an_error() -> None:
+    near = ["How do I get a wine stain out of the rug", "How do I get the wine stain out of a rug please"]
+    found = run_checks([*clean(), in_group("a", near[0], "Salt.", "train", 1), in_group("b", near[1], "Soap.", "test", 2)])[0]
+    assert (found.code, found.severity) == ("data.leak.near", "error")
+    assert found.rows == ("rows.jsonl:2 like rows.jsonl:1",)
+
+
+def test_a_held_out_wording_nearly_like_another_of_its_answer_is_a_note() -> None:
+    near = ["How do I get a wine stain out of the rug", "How do I get the wine stain out of a rug please"]
+    found = only([*clean(), in_group("a", near[0], "Salt.", "train", 1), in_group("a", near[1], "Salt.", "test", 2)])
+    assert (found.code, found.severity) == ("data.wordings.near", "note")
+    other = [in_group("a", "Try salt", "Salt.", "train", 1), in_group("b", near[0], "Soap.", "train", 2), in_group("a", near[1], "Salt.", "test", 3)]
+    assert run_checks([*clean(), *other]) == []  # nearly the same words with another answer are what such an exam is about
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<start_of_turn>", "[/INST]", "<<SYS>>", "### Response:"])
+def test_marks_of_a_template_inside_a_turn_are_an_error(mark: str) -> None:
+    found = only([*clean(), row("q", f"An answer.\n{mark} and more", line=3)])
+    assert (found.code, found.severity, found.rows) == ("data.roles.bleed", "error", ("rows.jsonl:3",))
+    assert mark in found.what
+
+
+def test_one_answer_that_names_a_speaker_warns_and_many_stop_the_training() -> None:
+    bled = [row(f"bled {n}", f"Yes, {n}.\nUser: and then?", line=n) for n in range(3)]
+    assert only([*clean(), bled[0]]).severity == "warning"
+    assert (only([*clean(), *bled]).code, only([*clean(), *bled]).severity) == ("data.roles.bleed", "error")
+
+
+@pytest.mark.parametrize(("same", "severity"), [(4, None), (8, "warning"), (20, "error")])
+def test_one_answer_to_many_questions_is_told_by_its_share(same: int, severity: str | None) -> None:
+    found = run_checks([*clean(), *[row(f"other {n}", "I cannot say.", line=n) for n in range(same)]])
+    assert [(f.code, f.severity) for f in found] == ([("data.answers.concentrated", severity)] if severity else [])
+
+
+def test_a_declared_taught_set_may_have_few_answers() -> None:
+    rows = [in_group(str(n % 2), f"w{n} is asked", f"answer {n % 2}", "train", n) for n in range(FEW_ROWS)]
+    assert run_checks([*rows, in_group("0", "asked otherwise", "answer 0", "test", 99)]) == []
+
+
+@pytest.mark.parametrize("left", ["I am {{name}}.", "Dear [your name],", "Call <NAME>.", "TODO", "Lorem ipsum dolor"])
+def test_a_placeholder_left_in_an_answer_warns(left: str) -> None:
+    assert only([*clean(), row("q", left)]).code == "data.placeholder"
+
+
+def test_text_decoded_wrongly_warns() -> None:
+    assert only([*clean(), row("q", "Don\u00e2\u20ac\u2122t move the person.")]).code == "data.mojibake"
+
+
+def test_many_refusals_are_told() -> None:
+    refusals = [replace(row(f"far {n} away", "Not taught."), kind="out-of-scope") for n in range(FEW_ROWS)]
+    found = only([*clean(), *refusals])
+    assert (found.code, found.severity) == ("data.refusals", "note")

@@ -36,10 +36,11 @@ def test_rows_and_refusals_are_all_lines_that_are_not_blank(tmp_path: Path) -> N
     [
         (b'{"question": "Q", "answer": "A"', "not valid JSON: .* at column"),
         (b"['x']", "not valid JSON"),
-        (b"[1]", "the line is not a JSON object"),
-        (b"null", "the line is not a JSON object"),
+        (b"[1]", "a JSON object has to stand here"),
+        (b"null", "a JSON object has to stand here"),
         (b'{"question": "\xe9", "answer": "A"}', "not UTF-8"),
-        (b'{"text": "x"}', "no known format"),
+        (b'{"word": "x"}', "no known format"),
+        (b"[" * 100000, "cannot be read|not valid JSON"),
     ],
 )
 def test_a_refusal_names_its_line(tmp_path: Path, line: bytes, words: str) -> None:
@@ -58,9 +59,10 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     assert read.rows[0].question == "a\u2028b\x85c"
 
 
-def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"only \.jsonl"):
-        read_file(rows_file(tmp_path, ROW, name="rows.csv"))
+@pytest.mark.parametrize(("name", "words"), [("rows.pdf", "this kind of file cannot be read"), ("rows.txt", "plain text has no questions")])
+def test_another_kind_of_file_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_file(rows_file(tmp_path, ROW, name=name))
 
 
 def test_all_rows_of_all_files_stand_in_order(tmp_path: Path) -> None:
