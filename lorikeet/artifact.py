@@ -13,7 +13,7 @@ from pathlib import Path
 
 import filelock
 
-from lorikeet.errors import BusyError, MachineError, ModelError
+from lorikeet.errors import BusyError, MachineError, ModelError, RecipeError
 
 MANIFEST = "manifest.json"
 RUN = "run.json"
@@ -158,7 +158,10 @@ def need_disk(folder: Path, needed: int, what: str) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder for this process; BusyError where another process has it. Freed if the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"{folder} cannot be made: {error.strerror}", "choose another folder with --out") from error
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

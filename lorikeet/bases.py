@@ -206,6 +206,7 @@ def _split_as_llamacpp(tokenizer: "PreTrainedTokenizerBase", path: Path) -> None
 
 def _from_hub(source: str, progress: Progress) -> Base:
     """Download safetensors, config and tokenizer of a Hub model, pinned to the commit that the revision names now."""
+    import httpx2
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -219,7 +220,7 @@ def _from_hub(source: str, progress: Progress) -> Base:
             name, revision=info.sha, allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model"],
             cache_dir=cache_folder() / "hub",
         ))  # fmt: skip
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"base {source}: the Hub did not give it: {first}",
                          "check the name and the network; for a gated model accept its licence on the Hub and set HF_TOKEN") from error  # fmt: skip

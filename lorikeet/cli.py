@@ -5,6 +5,7 @@ Only the standard library is imported here; each command imports what it needs, 
 
 import argparse
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,11 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.command
     if not sys.warnoptions:  # libraries' deprecation notices are for us, who run the tests with warnings as errors
         warnings.simplefilter("ignore")
+    arguments.written = False
     try:
         return command(arguments)
     except LorikeetError as error:
         print(f"error: {error.message}\n  cure: {error.cure}", file=sys.stderr)
-        if arguments.json:
+        if arguments.json and not arguments.written:
             print(json.dumps({"error": error.message, "cure": error.cure, "exit_code": error.exit_code}))
         return error.exit_code
     except KeyboardInterrupt:
@@ -81,13 +83,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("target", type=Path, metavar="RUN|GGUF", help="a run folder, or a GGUF file that a release approves")
         sub.add_argument("--unreleased", action="store_true", help="take a file that no release approves, under a red banner")
         sub.add_argument("--quantisation", metavar="NAME", help="another file of the run than the recommended one")
-        sub.add_argument("--threads", type=int, default=0, help="threads (default: one a core)")
+        sub.add_argument("--threads", type=_count, default=0, help="threads (default: one a core; fewer where other work keeps the cores busy)")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    sub.add_argument("--port", type=int, default=7860)
+    sub.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
     report = add("report", _report, "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("1 or more is needed")
+    return number
 
 
 def _version() -> str:
@@ -97,6 +106,7 @@ def _version() -> str:
 
 
 def _out(arguments: argparse.Namespace, document: object, text: str) -> None:
+    arguments.written = True
     print(json.dumps(document, ensure_ascii=False) if arguments.json else text)
 
 
@@ -162,10 +172,17 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _init(arguments: argparse.Namespace) -> int:
     import shutil
 
+    from lorikeet.recipe import NAME
+
     source, target = bundled(arguments.like), Path(arguments.name)
+    if not re.fullmatch(NAME, target.name):
+        raise RecipeError(f"{target.name!r} cannot be an assistant's name", "use lower-case letters, digits and hyphens, such as my-assistant")
     if target.exists():
         raise RecipeError(f"{target} exists already", "choose another name, or remove the folder")
-    shutil.copytree(source, target)
+    try:
+        shutil.copytree(source, target)
+    except OSError as error:
+        raise RecipeError(f"{target} cannot be made: {error.strerror or error}", "choose a folder that you may write to") from error
     recipe = target / "recipe.yaml"
     text = recipe.read_text(encoding="utf-8").replace(f"\nname: {arguments.like}\n", f"\nname: {target.name}\n", 1)
     recipe.write_text(text, encoding="utf-8")
@@ -176,13 +193,18 @@ def _init(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from lorikeet.data import inspect
 
-    inspection = inspect.recipe(arguments.what[0]) if arguments.what[0].suffix in (".yaml", ".yml") else inspect.files(arguments.what)
+    recipes = [path for path in arguments.what if path.suffix in (".yaml", ".yml")]
+    if recipes and len(arguments.what) > 1:
+        raise RecipeError(f"{recipes[0]} is a recipe, which names its own files of rows", "check one recipe at a time, or files of rows alone")
+    inspection = inspect.recipe(recipes[0]) if recipes else inspect.files(arguments.what)
     text = inspect.told(inspection)
     if arguments.show:
         text += "\n" + inspect.painted(arguments.what[0], arguments.show)
     _out(arguments, inspection.document(), text)
     if inspection.refused or inspection.errors:
-        raise RefusedError(f"{inspection.refused} rows refused, {inspection.errors} errors: this must not be trained on", "mend what is listed above")
+        raise RefusedError(f"rows refused: {inspection.refused}, errors: {inspection.errors}; this must not be trained on", "mend what is listed above")
+    if not any(file.read for file in inspection.files):
+        raise RefusedError("there is no row to train on", "add rows: one JSON object a line")
     return 0
 
 

@@ -61,12 +61,34 @@ def validated(value: Mapping[str, object], model: type[Model], path: Path, overr
         place = f"--set {override}" if override else f"{path}{_line_of(path, first['loc'])}"
         if first["type"] == "extra_forbidden":
             known = _keys_at(model, where[:-1])
-            near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
+            elsewhere = [key for key in _dotted_keys(model) if key.rpartition(".")[2] == where[-1]]
+            near = elsewhere or difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
             cure = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(sorted(known))}"
             raise RecipeError(f"{place}: unknown key {dotted!r}", cure) from None
         if first["type"] == "missing":
             raise RecipeError(f"{place}: {dotted!r} is missing", f"add {where[-1]!r}; see docs/recipe.md") from None
+        if first["type"] in _SHAPES:
+            raise RecipeError(
+                f"{place}: {dotted} = {_short(first['input'])}: {_SHAPES[first['type']][0]} has to stand here", _SHAPES[first["type"]][1]
+            ) from None
         raise RecipeError(f"{place}: {dotted} = {_short(first['input'])}: {first['msg']}", "correct the value; see docs/recipe.md") from None
+
+
+_SHAPES = {
+    "list_type": ("a list", "write it in brackets, such as [one, two]"),
+    "model_type": ("a section with keys of its own", "write its keys below it, each on a line that is indented"),
+    "dict_type": ("a section with keys of its own", "write its keys below it, each on a line that is indented"),
+}
+"""Pydantic's errors about the shape of a value: what has to stand there, and how it is written."""
+
+
+def _dotted_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """All keys in the sections of a model, as section.key."""
+    keys = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += [f"{prefix}{name}.{key}" for key in field.annotation.model_fields] + _dotted_keys(field.annotation, f"{prefix}{name}.")
+    return keys
 
 
 def _first_line(error: Exception) -> str:

@@ -23,8 +23,6 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
     model = load_model(base.path, dtype)
     layers = model.config.num_hidden_layers
     first = settings.first_layer or 0
-    if first >= layers:
-        raise RecipeError(f"train.first_layer is {first}, but {base.name} has {layers} layers", f"choose 0 to {layers - 1}")
     names = _linear_names(model, settings.targets)
     if not names:
         raise RecipeError(f"train.targets is {settings.targets!r}, but {base.name} names no layer so", "write train.targets: all")
