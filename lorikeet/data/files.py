@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple, cast
@@ -29,7 +30,7 @@ class Record(NamedTuple):
 Records = Iterator[Record | DataError]
 
 _COMPRESSED: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_BROKEN_STREAM = (OSError, EOFError, lzma.LZMAError, ValueError)
+_BROKEN_STREAM = (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
 _JSON, _TABLE = (".jsonl", ".ndjson", ".json"), {".csv": ",", ".tsv": "\t"}
 _COLUMNAR = (".parquet", ".arrow")
 SUFFIXES = (*_JSON, *_TABLE, *_COLUMNAR)
