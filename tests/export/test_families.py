@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families import LLAMA3_ROPE
 
 from lorikeet.conversation import Message
 
@@ -17,14 +18,6 @@ SMALL: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": 512, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "initializer_range": 0.05,
 }  # fmt: skip
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 5e5,
-    "factor": 32.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 LONG_ROPE = {
     "rope_type": "longrope",
     "rope_theta": 1e4,
