@@ -253,8 +253,10 @@ def token_overlap(first: str, second: str) -> float:
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
+TEMPLATE_MARKS = r"<\|[a-z0-9_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
+"""Pattern of what chat templates write around turns, and nobody inside them."""
 _MARKERS = re.compile(
-    r"<\|[a-z0-9_]+\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|^(?:user|assistant|system)\s*(?::|$)|^#{2,} ?(?:instruction|response|input)\b",
+    rf"{TEMPLATE_MARKS}|</?s>|^(?:user|assistant|system)\s*(?::|$)|^#{{2,}} ?(?:instruction|response|input)\b",
     re.M | re.I,
 )
 

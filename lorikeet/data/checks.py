@@ -9,7 +9,7 @@ from lorikeet.conversation import Message
 from lorikeet.data.similar import NEAR, near_pairs
 from lorikeet.data.split import Part, Row, context
 from lorikeet.evidence import Finding, Severity
-from lorikeet.scoring import fold
+from lorikeet.scoring import TEMPLATE_MARKS, fold
 from lorikeet.suite import Suite, place_of
 
 FEW_ROWS = 50
@@ -102,7 +102,7 @@ def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
     return [Finding("error", what, shown, code="data.leak.near", rows=places, cure="remove one of the two rows")]
 
 
-_MARKERS = re.compile(r"<\|[a-z0-9_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|^#{2,3} (?:Instruction|Response|Input):", re.M)
+_MARKERS = re.compile(rf"{TEMPLATE_MARKS}|^#{{2,3}} (?:Instruction|Response|Input):", re.M)
 _SPEAKERS = re.compile(r"^(?:user|human|assistant|question|instruction)\s*:", re.M | re.I)
 
 

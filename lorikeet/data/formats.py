@@ -146,11 +146,9 @@ def _instances(row: Row, source: Source) -> list[Turns]:
     cases = row["instances"]
     if not isinstance(cases, list) or not cases or not all(isinstance(case, dict) for case in cases):
         raise DataError(f"{source}: 'instances' is not a list of objects", 'write [{"input": "...", "output": "..."}, ...]')
-    return [_asked_and_answered({"instruction": row["instruction"], **_lower(case)}, source) if "output" in case else _no_output(source) for case in cases]
-
-
-def _no_output(source: Source) -> NoReturn:
-    raise DataError(f"{source}: an instance has no 'output'", "fill it in or remove the instance")
+    if any("output" not in _lower(case) for case in cases):
+        raise DataError(f"{source}: an instance has no 'output'", "fill it in or remove the instance")
+    return [_asked_and_answered({"instruction": row["instruction"], **_lower(case)}, source) for case in cases]
 
 
 def _preference(row: Row, source: Source) -> tuple[Turns, str]:
