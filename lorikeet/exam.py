@@ -70,6 +70,16 @@ class Answer:
     unchanged: bool | None = None
     """Whether the question was to be given back as it is; None where answers are not judged word for word."""
 
+    @property
+    def misdirected(self) -> bool:
+        """Whether the reply is what was taught for another topic."""
+        return bool(self.resembles) and self.resembles != self.topic
+
+    @property
+    def passed(self) -> bool:
+        """Whether the reply passes the rules and is not another topic's answer that happens to hold their words; word for word is enough where asked."""
+        return self.outcome == "pass" and (self.unchanged is not None or not self.misdirected)
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -229,16 +239,16 @@ def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
 
 def _of_taught(which: Set, answers: Sequence[Answer]) -> list[tuple[str, list[bool]]]:
     """What taught situations got: the rules' outcomes, where a topic has rules, and answers meant for another situation."""
-    found = [(f"{which}.misdirected", [bool(a.resembles) and a.resembles != a.topic for a in answers])]
+    found = [(f"{which}.misdirected", [a.misdirected for a in answers])]
     if judged := [a for a in answers if a.outcome]:
         found += [
-            (f"{which}.pass_rate", [a.outcome == "pass" for a in judged]),
+            (f"{which}.pass_rate", [a.passed for a in judged]),
             (f"{which}.violation_rate", [a.outcome == "violation" for a in judged]),
             (f"{which}.turned_away", [a.outcome == "declined" for a in judged]),
         ]
     found.append((f"{which}.mode_rate", [a.in_mode for a in answers if a.in_mode is not None]))
-    found.append((f"{which}.unchanged_rate", [a.outcome == "pass" for a in answers if a.unchanged is True]))
-    found.append((f"{which}.corrected_rate", [a.outcome == "pass" for a in answers if a.unchanged is False]))
+    found.append((f"{which}.unchanged_rate", [a.passed for a in answers if a.unchanged is True]))
+    found.append((f"{which}.corrected_rate", [a.passed for a in answers if a.unchanged is False]))
     return [(name, hits) for name, hits in found if hits]
 
 

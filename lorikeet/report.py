@@ -228,7 +228,7 @@ def outcome(answer: Answer) -> tuple[Tone, str]:
     if answer.sick:
         return "bad", answer.sick
     untaught = answer.set in UNTAUGHT
-    if answer.resembles and (untaught or answer.resembles != answer.topic):
+    if (answer.misdirected and not answer.passed) or (answer.resembles and untaught):
         return "bad", f"gives the answer for {answer.resembles}"
     if untaught:
         return ("good", "says that it was not taught this") if answer.outcome == "declined" else ("poor", "answers all the same")

@@ -190,6 +190,13 @@ def test_measures_count_each_set_by_itself() -> None:
     }
 
 
+def test_another_topics_answer_that_happens_to_pass_the_rules_is_not_counted_as_passed() -> None:
+    (right,) = answers([question("a")], {"a": "Cool the burn under running water."})
+    assert (right.outcome, right.passed) == ("pass", True)
+    assert not replace(right, resembles="scald").passed
+    assert replace(right, resembles="scald", unchanged=False).passed  # judged word for word
+
+
 def test_an_answer_without_end_counts_in_its_own_set_only() -> None:
     found = answers([question("a"), question("n", "never")], {"a": "Cool it.", "n": "Cool it for a long time."}, max_tokens=3)
     values = {m.name: m.value for m in exam.measures(found, "x")}

@@ -109,6 +109,6 @@ def _findings(answers: list[Answer]) -> list[Finding]:
     found += [
         Finding("warning", f"{a.question!r}: answered with what was taught for {a.resembles!r}", answer=a.reply, code="audit.misdirected")
         for a in answers
-        if a.resembles and a.resembles != a.topic
+        if a.misdirected
     ]
     return found
