@@ -176,15 +176,16 @@ class LoadedRecipe(Strict):
         return self.model_copy(update={"recipe": self.recipe.model_copy(update={"train": self.recipe.train.for_base(base)})})
 
 
-def find_files(pattern: str, key: str) -> list[Path]:
-    """The files that a path or a glob names; RecipeError where there is none."""
+def find_files(pattern: str, key: str = "") -> list[Path]:
+    """The files that a path or a glob names; RecipeError where there is none, which names the recipe's key if one stands behind it."""
     path = Path(pattern)
     is_glob = any(mark in pattern for mark in "*?[")
     found = sorted(p for p in (path.parent.glob(path.name) if is_glob else [path]) if p.is_file())
     if not found:
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise RecipeError(f"{key}: {pattern} {what}", f"correct the path; to name all files of a folder write {path / '*.jsonl'}" if path.is_dir()
-                          else "correct the path; it is taken from the recipe's folder")  # fmt: skip
+        cure = "correct the path; it is taken from the recipe's folder" if key else "check the path"
+        raise RecipeError(f"{key}: " * bool(key) + f"{pattern} {what}",
+                          f"correct the path; to name all files of a folder write {path / '*.jsonl'}" if path.is_dir() else cure)  # fmt: skip
     return found
 
 

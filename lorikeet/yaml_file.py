@@ -74,11 +74,8 @@ def validated(value: Mapping[str, object], model: type[Model], path: Path, overr
         raise RecipeError(f"{place}: {dotted} = {_short(first['input'])}: {first['msg']}", "correct the value; see docs/recipe.md") from None
 
 
-_SHAPES = {
-    "list_type": ("a list", "write it in brackets, such as [one, two]"),
-    "model_type": ("a section with keys of its own", "write its keys below it, each on a line that is indented"),
-    "dict_type": ("a section with keys of its own", "write its keys below it, each on a line that is indented"),
-}
+_SECTION = ("a section with keys of its own", "write its keys below it, each on a line that is indented")
+_SHAPES = {"list_type": ("a list", "write it in brackets, such as [one, two]"), "model_type": _SECTION, "dict_type": _SECTION}
 """Pydantic's errors about the shape of a value: what has to stand there, and how it is written."""
 
 

@@ -84,7 +84,7 @@ def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
     no leak, as wordings are what is held out, but an easy exam; another answer to nearly the same words is what the exam is about.
     """
     taught, wordings = [row for row in rows if row.kind == "taught"], _is_wordings(rows)
-    texts = [context(row.conversation) for row in taught]
+    texts = tuple(context(row.conversation) for row in taught)
     near: dict[int, int] = {}
     for pair in near_pairs(texts):
         used, asked = sorted((pair.first, pair.second), key=lambda n: _ORDER.index(taught[n].part))

@@ -44,7 +44,10 @@ _CURE = "use messages; question and answer; or instruction, input and output (do
 
 def detect(row: Row, source: Source) -> Format:
     """The format of a row, by its keys; DataError names the keys where none fits."""
-    row = _lower(row)
+    return _format_of(_lower(row), source)
+
+
+def _format_of(row: Row, source: Source) -> Format:
     if ("chosen" in row and "rejected" in row) or ("chosen_messages" in row and "rejected_messages" in row):
         return Format("preference", "rows have an answer 'chosen' and one 'rejected'")
     for key in _TURNS:
@@ -90,8 +93,8 @@ def rename(row: Row, columns: Mapping[str, str], source: Source) -> Row:
 
 def read_row(row: Row, source: Source) -> list[Conversation]:
     """The conversations of one row, mostly one; DataError with file and line where the row cannot be any."""
-    name = detect(row, source).name
     row = _lower(row)
+    name = _format_of(row, source).name
     topic, category, mode = (_optional_text(row, key) for key in ("topic", "category", "mode"))
     _no_tools(row, source)
     if name == "instruction/instances":

@@ -10,7 +10,7 @@ from lorikeet.data import split
 from lorikeet.data.checks import run_checks
 from lorikeet.data.sources import FileRows, read_file
 from lorikeet.data.split import Row
-from lorikeet.errors import DataError, RecipeError
+from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
 from lorikeet.recipe import LoadedRecipe, find_files, load_recipe
 
@@ -55,9 +55,7 @@ _PART = re.compile(r"(?:^|[._-])(?:(train)|val|valid|validation|dev|test|eval)(?
 
 def files(paths: Sequence[Path]) -> Inspection:
     """Read files of rows: as a split that somebody made where their names say train and test, else as a data set split by groups."""
-    if missing := [path for path in paths if not path.exists() and not any(mark in str(path) for mark in "*?[")]:
-        raise RecipeError(f"{missing[0]} does not exist", "check the path")
-    read = [read_file(found) for path in paths for found in find_files(str(path), "check")]
+    read = [read_file(found) for path in paths for found in find_files(str(path))]
     named = [_PART.search(file.path.name) for file in read]
     trained = [row for file, name in zip(read, named, strict=True) if name is None or name.group(1) for row in file.rows]
     held_out = [row for file, name in zip(read, named, strict=True) if name is not None and not name.group(1) for row in file.rows]

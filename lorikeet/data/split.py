@@ -56,6 +56,11 @@ def groups_of(rows: Sequence[Conversation], near: Sequence[tuple[int, int]] = ()
     return [hashlib.sha256(first[root(answer)].encode()).hexdigest()[:12] for answer in answers]
 
 
+def _groups_with_near(rows: Sequence[Conversation]) -> list[str]:
+    """The groups of the rows, near duplicates of a question joined."""
+    return groups_of(rows, [(pair.first, pair.second) for pair in near_pairs(tuple(context(row) for row in rows))])
+
+
 def context(row: Conversation) -> str:
     """What the answer answers: all turns before it but the system's, folded."""
     return "\n".join(fold(m.content) for m in row.messages[:-1] if m.role != "system")
@@ -69,7 +74,7 @@ def _draw(seed: int, *parts: str) -> float:
 
 def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:
     """Whole groups to test (test_share) and validation (half of it); the rest is trained on. Near duplicates of a question are of its group."""
-    names = groups_of(rows, [(pair.first, pair.second) for pair in near_pairs([context(row) for row in rows])])
+    names = _groups_with_near(rows)
     parts: dict[str, Part] = {}
     for name in set(names):
         draw = _draw(seed, "group", name)
@@ -82,9 +87,8 @@ def given(rows: Sequence[Conversation], held_out: Sequence[Conversation], seed: 
 
     No held-out row shares a group with the others, so that the checks take what is alike in both for the leak that it is.
     """
-    near = [(pair.first, pair.second) for pair in near_pairs([context(row) for row in rows])]
     split: list[Row] = []
-    for row, name in zip(rows, groups_of(rows, near), strict=True):
+    for row, name in zip(rows, _groups_with_near(rows), strict=True):
         split.append(Row(row, "validation" if _draw(seed, "group", name) < test_share / 2 else "train", name, "taught"))
     return split + [Row(row, "test", f"test-{name}", "taught") for row, name in zip(held_out, groups_of(held_out), strict=True)]
 
