@@ -14,10 +14,13 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from lorikeet.conversation import Source
 from lorikeet.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class Record(NamedTuple):
@@ -246,7 +249,7 @@ def _parquet(path: Path) -> Records:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             yield from _batches(path, file.iter_batches(batch_size=1000))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         yield _broken(path, "what it holds", error)
 
 
@@ -263,16 +266,28 @@ def _arrow(path: Path) -> Records:
                 file.seek(0)
                 batches = iter(pyarrow.ipc.open_stream(file))
             yield from _batches(path, batches)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         yield _broken(path, "what it holds", error)
 
 
-def _batches(path: Path, batches: Iterator[object]) -> Records:
+def _batches(path: Path, batches: "Iterator[pyarrow.RecordBatch]") -> Records:
     number = 0
     for batch in batches:
-        for value in batch.to_pylist():  # type: ignore[attr-defined]
+        for value in _values(batch):
             number += 1
-            yield _checked(value, Source(path.name, number, counted="row"))
+            source = Source(path.name, number, counted="row")
+            yield _checked(value, source) if value is not None else DataError(f"{source}: not UTF-8 text", "save the file's texts as UTF-8")
+
+
+def _values(batch: "pyarrow.RecordBatch") -> list[object]:
+    """The batch's rows; None for one with text that is not UTF-8, which Arrow does not check as it reads."""
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError:
+        if len(batch) == 1:
+            return [None]
+        half = len(batch) // 2
+        return _values(batch.slice(0, half)) + _values(batch.slice(half))
 
 
 def _broken(path: Path, where: str, error: BaseException) -> DataError:

@@ -67,6 +67,18 @@ def test_parquet_and_both_arrow_formats_give_the_same_rows(tmp_path: Path) -> No
     assert [read(tmp_path / name) for name in ("rows.parquet", "file.arrow", "stream.arrow")] == 3 * [(ROWS, [])]
 
 
+def test_one_text_that_is_not_utf8_costs_its_own_row_alone(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    texts = [f"Q{n}".encode() for n in range(5)]
+    texts[3] = b"Q\x80"
+    pyarrow.parquet.write_table(pyarrow.table({"question": pyarrow.array(texts).view("string")}), tmp_path / "rows.parquet")
+    rows, refused = read(tmp_path / "rows.parquet")
+    assert [row["question"] for row in rows] == ["Q0", "Q1", "Q2", "Q4"]
+    assert refused == ["rows.parquet, row 4: not UTF-8 text"]
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json.bz2", "rows.csv.xz", "rows.parquet", "rows.arrow"])
 def test_a_damaged_file_is_refused_and_nothing_raised(tmp_path: Path, name: str) -> None:
     rows, refused = read(written(tmp_path, name, b"not what the name says"))
