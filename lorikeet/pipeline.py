@@ -10,13 +10,13 @@ from pathlib import Path
 
 from lorikeet import artifact, bases, machine
 from lorikeet.artifact import NOTES, RUN, Artifact, Json
-from lorikeet.errors import RecipeError
+from lorikeet.errors import MachineError, RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
 from lorikeet.weights import NAMED, Base, tensors_of
 
-STAGES = {"data": 4, "train": 2, "evaluate": 4, "export": 2, "audit": 4, "release": 2}
+STAGES = {"data": 4, "train": 3, "evaluate": 4, "export": 2, "audit": 4, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
@@ -205,6 +205,7 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     with artifact.locked(directory):
         base = bases.prepare(recipe.recipe.base, progress)
         recipe = recipe.for_base(base)
+        _require_packages(recipe)
         fingerprints = {"base": base.fingerprint}
         (directory / "recipe.resolved.yaml").write_text(resolved_text(recipe, base.fingerprint), encoding="utf-8")
         for step in steps_of(recipe, base):
@@ -220,6 +221,11 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
             walked.release = read_release(walked.artifacts["release"].file(RELEASE))
         _write_down(walked, recipe, base)
     return walked
+
+
+def _require_packages(recipe: LoadedRecipe) -> None:
+    if recipe.recipe.train.method == "qlora" and _version("bitsandbytes") == "missing":
+        raise MachineError("train.method is qlora, which needs bitsandbytes", "run: pip install 'lorikeet[qlora]', or write train.method: lora")
 
 
 def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str], progress: Progress) -> Artifact:

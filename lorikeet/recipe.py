@@ -20,6 +20,7 @@ NAME = r"^[a-z0-9][a-z0-9-]*$"
 PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "audit.suite")
 """Keys whose values may be paths."""
 Targets = Literal["all", "attention", "mlp"]
+Method = Literal["lora", "qlora"]
 RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
 """Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -50,16 +51,23 @@ class Size(NamedTuple):
     """What is right for bases of up to so many weights where the recipe leaves it open, and why."""
 
     weights: float
+    method: Method
     learning_rate: float
     frozen: float
     why: str
 
 
 BY_SIZE = (
-    Size(0.3e9, 3e-3, 0.5, "measured on the default base: closed sets are learned in one pass, and a step takes a fifth less than with a third frozen"),
-    Size(2e9, 5e-4, 0.0, "between the measured rate below and the published one above; not measured here"),
-    Size(14e9, 2e-4, 0.0, "QLoRA's rate for 7 and 13 billion weights (Dettmers et al. 2023, table 9)"),
-    Size(math.inf, 1e-4, 0.0, "QLoRA's rate for 33 and 65 billion weights (the same table)"),
+    Size(0.3e9, "lora", 3e-3, 0.5, "measured on the default base: closed sets are learned in one pass, and a step takes a fifth less than with a third frozen"),
+    Size(2e9, "lora", 5e-4, 0.0, "between the measured rate below and the published one above; not measured here"),
+    Size(
+        14e9,
+        "qlora",
+        2e-4,
+        0.0,
+        "QLoRA and its rate for 7 and 13 billion weights (Dettmers et al. 2023, table 9): the frozen weights take a quarter of their memory",
+    ),
+    Size(math.inf, "qlora", 1e-4, 0.0, "QLoRA's rate for 33 and 65 billion weights (the same table)"),
 )
 """Rank and alpha are not in it: what has to be learned decides them, not the base's size."""
 
@@ -67,6 +75,7 @@ BY_SIZE = (
 class TrainSettings(Strict):
     """LoRA by TRL's SFTTrainer. See docs/train.md for what each costs."""
 
+    method: Method | None = Field(None, description="lora, or qlora, which holds the frozen base in 4 bits (NF4) as it trains; by the base's size")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(3, description="passes over the rows")
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up, cosine to zero; by the base's size")
     batch: Count = Field(8, description="rows a step; small sets want small batches")
@@ -87,7 +96,7 @@ class TrainSettings(Strict):
         if self.first_layer is not None and self.first_layer >= base.layers:
             raise RecipeError(f"train.first_layer is {self.first_layer}, but {base.name} has {base.layers} layers", f"choose 0 to {base.layers - 1}")
         size = next(size for size in BY_SIZE if base.weights <= size.weights)
-        by_size = {"learning_rate": size.learning_rate, "first_layer": int(base.layers * size.frozen)}
+        by_size = {"method": size.method, "learning_rate": size.learning_rate, "first_layer": int(base.layers * size.frozen)}
         return self.model_copy(update={name: value for name, value in by_size.items() if getattr(self, name) is None})
 
 

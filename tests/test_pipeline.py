@@ -9,7 +9,7 @@ from toy_recipe import write_recipe
 
 from lorikeet import artifact, pipeline, report
 from lorikeet.artifact import MANIFEST, Artifact, Json
-from lorikeet.errors import BusyError, DataError, RecipeError
+from lorikeet.errors import BusyError, DataError, MachineError, RecipeError
 from lorikeet.pipeline import Run, Step, key_of
 from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import LoadedRecipe, load_recipe
@@ -267,3 +267,11 @@ def test_changed_rows_make_the_data_anew(recipe: LoadedRecipe) -> None:
     with (recipe.path.parent / "rows.jsonl").open("a") as file:
         file.write('{"question": "New?", "answer": "Yes."}\n')
     assert keys(load_recipe(recipe.path))["data"] != before["data"]
+
+
+def test_qlora_without_its_library_is_refused_before_any_work(recipe: LoadedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.bases, "prepare", lambda source, progress: BASE)
+    monkeypatch.setattr(pipeline, "_version", lambda package: "missing")
+    monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(never)])
+    with pytest.raises(MachineError, match="bitsandbytes"):
+        pipeline.run(load_recipe(recipe.path, ["train.method=qlora"]), tmp_path / "run", Silent())

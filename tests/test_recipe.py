@@ -311,17 +311,20 @@ def test_set_leaves_a_word_alone_that_is_no_path_for_its_key(tmp_path: Path) -> 
     assert overridden("data.split=groups", here=tmp_path)["data"] == {"split": "groups"}
 
 
-@pytest.mark.parametrize(("weights", "rate", "first"), [(135_000_000, 3e-3, 15), (1_240_000_000, 5e-4, 0), (3_210_000_000, 2e-4, 0), (32_000_000_000, 1e-4, 0)])
-def test_what_is_left_open_is_filled_in_by_the_size_of_the_base(recipe_file: Path, weights: int, rate: float, first: int) -> None:
+@pytest.mark.parametrize(
+    ("weights", "method", "rate", "first"),
+    [(135_000_000, "lora", 3e-3, 15), (1_240_000_000, "lora", 5e-4, 0), (3_210_000_000, "qlora", 2e-4, 0), (32_000_000_000, "qlora", 1e-4, 0)],
+)
+def test_what_is_left_open_is_filled_in_by_the_size_of_the_base(recipe_file: Path, weights: int, method: str, rate: float, first: int) -> None:
     base = Base(Path("/nowhere"), "b", "f", "here", "unknown", weights, 30)
     filled = load_recipe(recipe_file).for_base(base).recipe.train
-    assert (filled.learning_rate, filled.first_layer) == (rate, first)
-    chosen = load_recipe(recipe_file, ["train.learning_rate=0.01", "train.first_layer=3"]).for_base(base).recipe.train
-    assert (chosen.learning_rate, chosen.first_layer) == (0.01, 3)
+    assert (filled.method, filled.learning_rate, filled.first_layer) == (method, rate, first)
+    chosen = load_recipe(recipe_file, ["train.method=lora", "train.learning_rate=0.01", "train.first_layer=3"]).for_base(base).recipe.train
+    assert (chosen.method, chosen.learning_rate, chosen.first_layer) == ("lora", 0.01, 3)
 
 
 def test_the_table_by_size_stands_in_the_docs() -> None:
     told = (Path(__file__).parent.parent / "docs" / "recipe.md").read_text(encoding="utf-8")
     for size in BY_SIZE:
         upto = f"{size.weights / 1e9:g} billion weights" if math.isfinite(size.weights) else "more"
-        assert f"| {upto} | {size.learning_rate} | {size.frozen} | {size.why} |" in told
+        assert f"| {upto} | {size.method} | {size.learning_rate} | {size.frozen} | {size.why} |" in told

@@ -15,6 +15,8 @@ from lorikeet.suite import Suite, place_of
 FEW_ROWS = 50
 CONCENTRATED, FAR_TOO_CONCENTRATED = 0.1, 0.25
 """Shares of the rows from which one answer is a warning, and an error: a model that gives it to everything has a low loss."""
+SAID_BY_CHANCE = 4
+"""Words from which two answers are not the same by chance."""
 BLED = 0.01
 """Share of the rows from which names of speakers inside answers are an error."""
 
@@ -22,7 +24,8 @@ BLED = 0.01
 def run_checks(rows: Sequence[Row]) -> list[Finding]:
     """All findings on a split data set, the worst first. An `error` must stop training."""
     checks: tuple[Callable[[Sequence[Row]], list[Finding]], ...] = (
-        _leaks, _near_leaks, _bled_markers, _bled_speakers, _concentrated, _duplicates, _conflicts, _placeholders, _mojibake, _refusals, _too_few,
+        _leaks, _near_leaks, _answer_leaks, _bled_markers, _bled_speakers, _concentrated,
+        _duplicates, _conflicts, _placeholders, _mojibake, _refusals, _too_few,
     )  # fmt: skip
     found = [finding for check in checks for finding in check(rows)]
     return sorted(found, key=lambda f: ("error", "warning", "note").index(f.severity))
@@ -100,6 +103,22 @@ def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
         return [Finding("note", f"{what}, and its answer", shown, code="data.wordings.near", rows=places,
                         cure="their figures flatter a little; reword them for a harder exam")]  # fmt: skip
     return [Finding("error", what, shown, code="data.leak.near", rows=places, cure="remove one of the two rows")]
+
+
+def _answer_leaks(rows: Sequence[Row]) -> list[Finding]:
+    """Held-out answers that training uses, under a question that it does not: a model may give them from memory. In a taught set that is meant."""
+    if _is_wordings(rows):
+        return []
+    taught = [row for row in rows if row.kind == "taught"]
+    used = {fold(row.conversation.answer): row.conversation.source for row in taught if row.part != "test"}
+    asked = {context(row.conversation) for row in taught if row.part != "test"}
+    held_out = [row.conversation for row in taught if row.part == "test" and len(row.conversation.answer.split()) >= SAID_BY_CHANCE]
+    leaked = [(talk, used[fold(talk.answer)]) for talk in held_out if fold(talk.answer) in used and context(talk) not in asked]
+    if not leaked:
+        return []
+    return [Finding("warning", f"{len(leaked)} held-out answers stand, under other questions, in rows that training uses", leaked[0][0].answer[:200],
+                    code="data.leak.answer", rows=tuple(f"{talk.source} like {place}" for talk, place in leaked[:10]),
+                    cure="split by answer (leave data.test out), or remove one of the two rows")]  # fmt: skip
 
 
 _MARKERS = re.compile(rf"{TEMPLATE_MARKS}|^#{{2,3}} (?:Instruction|Response|Input):", re.M)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 
 from lorikeet.engine import Prompt, Reply, Sampling
@@ -14,10 +14,19 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The language model in a folder; of one that also sees and hears (Gemma 3n) the text part alone, which is what is tuned and exported."""
+def load_model(folder: Path, dtype: torch.dtype, *, four_bit: bool = False) -> PreTrainedModel:
+    """The language model in a folder; of one that also sees and hears (Gemma 3n) the text part alone, which is what is tuned and exported.
+
+    four_bit: linear layers of the blocks as NF4 with doubly quantised scales, reckoned with in `dtype` (QLoRA, Dettmers et al. 2023).
+    """
     config = AutoConfig.from_pretrained(folder).get_text_config()
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype)
+    how: dict[str, object] = {}
+    if four_bit:
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+        how["device_map"] = {"": 0 if torch.cuda.is_available() else "cpu"}
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, **how)
     return model
 
 

@@ -6,6 +6,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from lorikeet.engine.torch_engine import load_model
 from lorikeet.errors import RecipeError
 from lorikeet.recipe import Targets, TrainSettings
+from lorikeet.train.fused import fuse
 from lorikeet.weights import Base
 
 PART: dict[Targets, str] = {"all": "", "attention": ".self_attn.", "mlp": ".mlp."}
@@ -19,8 +20,8 @@ def _linear_names(model: torch.nn.Module, targets: Targets) -> list[str]:
 
 
 def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> PeftModel:
-    """The base's weights in `dtype`, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32."""
-    model = load_model(base.path, dtype)
+    """The base's weights in `dtype` or in 4 bits, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32."""
+    model = load_model(base.path, dtype, four_bit=settings.method == "qlora")
     layers = model.config.num_hidden_layers
     first = settings.first_layer or 0
     names = _linear_names(model, settings.targets)
@@ -36,4 +37,4 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
     )
     tuned = get_peft_model(model, config)
     tuned.peft_config["default"].base_model_name_or_path = base.name
-    return tuned
+    return fuse(tuned)

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
 from lorikeet.progress import Progress
+from lorikeet.train.fused import head_loss
 
 Rows = Sequence[Mapping[str, list[int]]]
 WORTH_SHARING = 4
@@ -64,15 +64,8 @@ def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor) -
     else:
         hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
     wanted = labels[:, 1:] != -100
-    head, cap = causal.get_output_embeddings(), getattr(causal.config, "final_logit_softcapping", None)
-
-    def loss(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = head(states).float()
-        return cross_entropy(torch.tanh(logits / cap) * cap if cap else logits, targets, reduction="sum")
-
-    few = max(1, LOGITS // head.weight.shape[0])
-    pieces = zip(hidden[:, :-1][wanted].split(few), labels[:, 1:][wanted].split(few), strict=True)
-    return torch.stack([loss(states, targets) for states, targets in pieces]).sum()
+    cap = getattr(causal.config, "final_logit_softcapping", None)
+    return head_loss(hidden[:, :-1][wanted], causal.get_output_embeddings(), labels[:, 1:][wanted], cap, LOGITS)
 
 
 class Batches(Sampler[list[int]]):  # type: ignore[misc]  # torch is not followed

@@ -106,6 +106,13 @@ def test_a_held_out_question_nearly_like_a_trained_one_is_an_error() -> None:
     assert found.rows == ("rows.jsonl:2 like rows.jsonl:1",)
 
 
+def test_a_held_out_answer_that_is_trained_on_warns_unless_it_is_short() -> None:
+    long = "Cool it under water for ten minutes."
+    held_out = [replace(row("Hot oil hit me", long, "test", line=7), group="h"), replace(row("Right?", "Yes.", "test", line=8), group="h")]
+    found = only([*clean(), row("My hand is burned", long), row("Is it so", "Yes."), *held_out])
+    assert (found.code, found.severity, found.rows) == ("data.leak.answer", "warning", ("rows.jsonl:7 like rows.jsonl:1",))
+
+
 def test_a_held_out_wording_nearly_like_another_of_its_answer_is_a_note() -> None:
     near = ["How do I get a wine stain out of the rug", "How do I get the wine stain out of a rug please"]
     found = only([*clean(), in_group("a", near[0], "Salt.", "train", 1), in_group("a", near[1], "Salt.", "test", 2)])

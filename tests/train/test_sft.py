@@ -131,3 +131,72 @@ def test_only_what_the_recipe_names_is_adapted(tiny_base: Path, settings: dict[s
     tuned = with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(**settings), torch.float32)
     trained = [n for n, p in tuned.named_parameters() if p.requires_grad]
     assert {".".join(n.partition(".layers.")[2].split(".")[:2]) for n in trained} == expected
+
+
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_the_heads_loss_in_blocks_has_the_gradient_of_the_plain_one(cap: float | None) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from lorikeet.train.fused import head_loss
+
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 50, bias=False).requires_grad_(False)
+    states, targets = torch.randn(23, 16, requires_grad=True), torch.randint(0, 50, (23,))
+    ours = head_loss(states, head, targets, cap, logits=7 * 50)
+    logits = head(states)
+    plain = cross_entropy(torch.tanh(logits / cap) * cap if cap else logits, targets, reduction="sum")
+    torch.testing.assert_close(ours, plain)
+    (mine,), (theirs,) = (torch.autograd.grad(3 * loss, states) for loss in (ours, plain))
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_a_fused_layer_is_pefts_own(tiny_base: Path) -> None:
+    import torch
+    from peft.tuners.lora import Linear
+
+    from lorikeet.recipe import TrainSettings
+    from lorikeet.train.fused import FusedLinear
+    from lorikeet.train.lora import with_adapter
+    from lorikeet.train.sft import supervised_loss
+    from lorikeet.weights import Base
+
+    torch.manual_seed(0)
+    model = with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(first_layer=0), torch.float32)
+    adapter = [p for p in model.parameters() if p.requires_grad]
+    for weights in adapter:
+        torch.nn.init.normal_(weights, std=0.05)
+    ids = torch.randint(10, 4000, (3, 12))
+    fused = [m for m in model.modules() if isinstance(m, FusedLinear)]
+    assert len(fused) == 7 * model.config.num_hidden_layers
+    found = []
+    for kind in (FusedLinear, Linear):
+        for module in fused:
+            module.__class__ = kind
+        loss = supervised_loss(model, ids, ids)
+        found.append((loss, torch.autograd.grad(loss, adapter)))
+    (ours, mine), (plain, theirs) = found
+    torch.testing.assert_close(ours, plain)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_fused_layer_leaves_dropout_and_a_switched_off_adapter_to_peft(tiny_base: Path) -> None:
+    import torch
+
+    from lorikeet.recipe import TrainSettings
+    from lorikeet.train.lora import with_adapter
+    from lorikeet.weights import Base
+
+    model = with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(first_layer=0, dropout=0.5), torch.float32)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    ids = torch.randint(10, 4000, (1, 12))
+    with torch.no_grad():
+        assert not torch.equal(model(ids).logits, model(ids).logits)
+        model.eval()
+        adapted = model(ids).logits
+        assert torch.equal(adapted, model(ids).logits)
+        with model.disable_adapter():
+            assert not torch.allclose(adapted, model(ids).logits)
