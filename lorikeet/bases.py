@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorikeet import artifact, machine
-from lorikeet.chat_template import takes_system_turn, with_folded_system_turn
+from lorikeet.chat_template import takes_system_turn, thinks, with_folded_system_turn, without_thinking
 from lorikeet.errors import LorikeetError, MachineError, ModelError, RecipeError
 from lorikeet.progress import Progress
 from lorikeet.weights import NAMED, Base, NamedBase
@@ -52,11 +52,14 @@ def prepare(source: str, progress: Progress) -> Base:
     package or disk space is missing.
     """
     base = _counted(_found(source, progress))
-    template = _template(base.path)
-    if not template or takes_system_turn(template):
-        return base
-    progress.say(f"  the chat template of {base.name} has no system turn: its words go before the first question")
-    return _with_template(base, with_folded_system_turn(template))
+    own = template = _template(base.path)
+    if template and not takes_system_turn(template):
+        progress.say(f"  the chat template of {base.name} has no system turn: its words go before the first question")
+        template = with_folded_system_turn(template)
+    if thinks(own):
+        progress.say(f"  the chat template of {base.name} lets it think before it answers: it is told not to")
+        template = without_thinking(template)
+    return base if template == own else _with_template(base, template)
 
 
 def _counted(base: Base) -> Base:

@@ -15,6 +15,7 @@ _FOLD = (
     "{%- endif %}"
 )
 """Put before a template without a system turn: the system's words, a blank line, and the first question are one user turn."""
+_NO_THOUGHTS = "{%- set enable_thinking = false -%}"
 
 
 def render(template: str, messages: Sequence[Message], *, bos: str, eos: str, add_generation_prompt: bool) -> str:
@@ -35,10 +36,12 @@ def render(template: str, messages: Sequence[Message], *, bos: str, eos: str, ad
 
 
 def takes_system_turn(template: str) -> bool:
-    """Whether the template writes a system turn: some refuse it, others leave it out in silence."""
+    """Whether the template writes a system turn: some refuse it, others leave it out in silence, Mistral's once the question is answered."""
     mark = "what the system says"
+    asked = [Message("system", mark), Message("user", "a question")]
     try:
-        return mark in render(template, [Message("system", mark), Message("user", "a question")], bos="", eos="", add_generation_prompt=True)
+        prompt = render(template, asked, bos="", eos="", add_generation_prompt=True)
+        return mark in prompt and mark in render(template, [*asked, Message("assistant", "an answer")], bos="", eos="", add_generation_prompt=False)
     except ModelError:
         return False
 
@@ -46,3 +49,13 @@ def takes_system_turn(template: str) -> bool:
 def with_folded_system_turn(template: str) -> str:
     """The template for conversations that have a system turn: its words go before the first question, in one user turn."""
     return _FOLD + template
+
+
+def thinks(template: str) -> bool:
+    """Whether the template lets the model think before it answers, unless it is told not to (Qwen3, SmolLM3)."""
+    return "enable_thinking" in template
+
+
+def without_thinking(template: str) -> str:
+    """The template told not to think: rows teach answers, and a prompt that waits for thoughts was never trained on."""
+    return _NO_THOUGHTS + template

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lorikeet.chat_template import render, takes_system_turn, with_folded_system_turn
+from lorikeet.chat_template import render, takes_system_turn, thinks, with_folded_system_turn, without_thinking
 from lorikeet.conversation import Message
 from lorikeet.errors import ModelError
 
@@ -73,3 +73,20 @@ def test_a_folded_system_turn_stands_before_the_first_question() -> None:
     text = render(with_folded_system_turn(SILENT), talk, bos="", eos="", add_generation_prompt=False)
     assert text == "[You help.\n\nHot?][Yes.][Why?]"
     assert render(with_folded_system_turn(SILENT), talk[1:], bos="", eos="", add_generation_prompt=False) == "[Hot?][Yes.][Why?]"
+
+
+def test_a_template_that_drops_the_system_turn_once_the_question_is_answered_takes_none() -> None:
+    mistral = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ (messages[0].content if loop.last and messages[0].role == 'system' else '') + m.content }}"
+        "{% endif %}{% endfor %}"
+    )
+    assert not takes_system_turn(mistral)
+    assert takes_system_turn(CHATML)
+
+
+def test_a_template_that_lets_the_model_think_is_told_not_to() -> None:
+    qwen = "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}{{ messages[-1].content }}"
+    assert thinks(qwen)
+    assert not thinks(CHATML)
+    assert rendered(qwen) == "Q"
+    assert rendered(without_thinking(qwen)) == "<think></think>Q"

@@ -31,33 +31,44 @@ def render(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> Tokens:
 
     Raises DataError where the template does not write turns one behind the other, or where the token that ends an
     answer would get no loss: a model trained so would never stop. What the template writes behind the stop token, such
-    as a line break, gets no loss.
+    as a line break or the next turn's mark, gets no loss.
     """
     whole = _text(tokenizer, row.messages, prompt=False)
-    spans = []
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+    if ids[:2] == [tokenizer.bos_token_id] * 2:
+        raise DataError(f"{row.source}: the chat template begins the text with {tokenizer.bos_token!r} twice, which no served prompt will",
+                        "take one of the two out of the model's chat template")  # fmt: skip
+    supervised = [False] * len(ids)
+    special = _special_ids(tokenizer)
     for number, message in enumerate(row.messages):
         if message.role != "assistant":
             continue
-        before = _text(tokenizer, row.messages[:number], prompt=True)
-        turn_end = len(_text(tokenizer, row.messages[: number + 1], prompt=False))
-        if not whole.startswith(before):
+        start = _start(whole, _text(tokenizer, row.messages[:number], prompt=True), message.content)
+        if start is None:
             raise DataError(f"{row.source}: the chat template rewrites earlier turns, so no mask can be made", "use single-turn rows with this model")
-        said = whole.find(message.content, len(before), turn_end)
-        spans.append((len(before), said + len(message.content) if said >= 0 else len(before), turn_end, number))
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
-    supervised = [False] * len(ids)
-    special = _special_ids(tokenizer)
-    for start, answer_end, end, number in spans:
+        end = len(_text(tokenizer, row.messages[: number + 1], prompt=False))
+        said = whole.find(message.content, start, end)
         # A token may begin before the answer: "ASSISTANT: " and "Cool" share the token " Cool". No special token does.
         turn = [at for at, (first, last) in enumerate(offsets) if last <= end and (first >= start or (last > start and ids[at] not in special))]
-        stops = [at for at in turn if ids[at] in special and offsets[at][0] >= answer_end]
+        stops = [at for at in turn if ids[at] in special and offsets[at][0] >= max(start, said + len(message.content))]
         if not stops:
             raise DataError(f"{row.source}: turn {number + 1} ends without a stop token under this chat template, so the model would never learn to stop",
                             "use a model whose chat template ends the assistant's turn with a special token")  # fmt: skip
         for at in turn:
-            supervised[at] = at <= stops[-1]
+            supervised[at] = at <= (stops[0] if said >= 0 else stops[-1])
     return Tokens(ids, supervised)
+
+
+def _start(whole: str, prompt: str, answer: str) -> int | None:
+    """Where an answer begins in the whole text: behind its prompt, or where a template that writes something before the last answer alone
+    (Qwen3 an empty thought) leaves it out for an earlier one. None where neither is so.
+    """
+    if whole.startswith(prompt):
+        return len(prompt)
+    alike = next((at for at, (one, other) in enumerate(zip(whole, prompt, strict=False)) if one != other), min(len(whole), len(prompt)))
+    overlap = range(min(alike, len(answer)) + 1)  # the answer may begin like what is left out
+    return next((alike - by for by in overlap if whole.startswith(answer, alike - by)), None)
 
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:

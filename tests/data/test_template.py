@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from small_tokenizer import learned, talk, tokenizer
+from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lorikeet.bases import load_tokenizer, wheel_file
-from lorikeet.conversation import Conversation, Source, conversation
-from lorikeet.data.template import Tokens, preview, render
+from lorikeet.data.template import preview, render
 from lorikeet.errors import DataError, ModelError
 from lorikeet.weights import NAMED, Base
 
@@ -25,19 +25,6 @@ PLAIN = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ 'USER: ' + m['content'] + ' ' }}{% elif m['role'] == 'assistant' %}"
     "{{ 'ASSISTANT: ' + m['content'] + '</s>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT: ' }}{% endif %}"
 )
-WORDS = ["How do I treat a burn?", "Cool the burn under running water.", "system user assistant USER: ASSISTANT:", "You help. And then? Cover it."] * 5
-
-
-def tokenizer(template: str, specials: list[str], end: str, pad: str | None = None) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of a few hundred tokens, trained here."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False))
-    made = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=end, pad_token=pad or end)
-    made.chat_template = template
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +35,6 @@ def chatml() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="module")
 def llama3() -> PreTrainedTokenizerFast:
     return tokenizer(LLAMA3, ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "<|eot_id|>")
-
-
-def talk(*turns: str, system: str = "") -> Conversation:
-    roles = [("user", "assistant")[n % 2] for n in range(len(turns))]
-    return conversation([*([("system", system)] if system else []), *zip(roles, turns, strict=True)], Source("rows.jsonl", 4))
-
-
-def learned(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> list[str]:
-    """The runs of text that get loss."""
-    return [text for text, lossy in preview(tokenizer, tokens) if lossy]
 
 
 def test_the_answer_and_its_end_get_loss_under_chatml(chatml: PreTrainedTokenizerFast) -> None:
@@ -174,3 +151,10 @@ def test_the_default_base_learns_its_answers_and_to_stop() -> None:
     real = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     row = talk("How do I treat a burn?", "Cool it.\n\nThen cover it 🚑.", "And then?", "Rest.", system="You help.")
     assert learned(real, render(real, row)) == ["Cool it.\n\nThen cover it 🚑.<|im_end|>", "Rest.<|im_end|>"]
+
+
+def test_a_begin_token_that_stands_twice_is_refused() -> None:
+    made = tokenizer("{{ '<s><s>' }}" + CHATML, ["<s>", "<|im_start|>", "<|im_end|>"], "<|im_end|>")
+    made.bos_token = "<s>"
+    with pytest.raises(DataError, match="twice"):
+        render(made, talk("Hot?", "Yes."))
