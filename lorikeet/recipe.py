@@ -1,6 +1,7 @@
 """The recipe: one YAML file, one section a stage and one for the machine; loading, --set, and pinning to hashes."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -21,6 +22,8 @@ PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "dat
 """Keys whose values may be paths."""
 Targets = Literal["all", "attention", "mlp"]
 Method = Literal["lora", "qlora"]
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
+"""A data set of the Hub: owner/name@commit."""
 RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
 """Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,6 +43,7 @@ class DataSettings(Strict):
     test_share: Share = Field(0.1, description="share of the groups held out for testing (split: groups); half as many again validate")
     whole_wordings: Count | None = Field(None, description="taught sets: wordings of each answer that teach all of it; the others teach how it begins")
     opening_tokens: Annotated[int, Field(ge=1)] = Field(12, description="how much of an answer the other wordings teach, in tokens")
+    rows: Count | None = Field(None, description="of a data set of the Hub, the first so many rows; all if left out")
     max_tokens: Annotated[int, Field(ge=16)] = Field(1024, description="longest row, in tokens; a longer one is refused, never cut")
 
     def sources(self) -> dict[RowKey, str | None]:
@@ -228,7 +232,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     folder = path.resolve().parent
 
     def absolute(value: str) -> str:
-        return str(folder / value)
+        return value if HUB_ID.fullmatch(value) else str(folder / value)
 
     data = recipe.data.model_copy(update={key: absolute(value) for key, value in recipe.data.sources().items() if value})
     audit = recipe.audit.model_copy(update={"suite": absolute(recipe.audit.suite)})
@@ -236,7 +240,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     recipe = recipe.model_copy(update={"data": data, "audit": audit, "persona": absolute(recipe.persona), "base": base})
     hashes = {"persona": sha256_of(_must_exist(recipe.persona, "persona")), "audit.suite": sha256_of(_must_exist(audit.suite, "audit.suite"))}
     loaded = LoadedRecipe(recipe=recipe, path=path.resolve(), persona=load_persona(Path(recipe.persona)), suite=load_suite(Path(audit.suite)), hashes=hashes)
-    for key in data.sources():
+    for key, value in data.sources().items():
+        if value and HUB_ID.fullmatch(value):
+            loaded.hashes[f"data.{key}:{value}"] = f"{data.rows or 'all'} rows"
+            continue
         for file in loaded.rows(key):
             loaded.hashes[f"data.{key}:{file.name}"] = sha256_of(file)
     return loaded

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from lorikeet.data import split
 from lorikeet.data.checks import run_checks
+from lorikeet.data.hub import row_files
 from lorikeet.data.sources import FileRows, read_file
 from lorikeet.data.split import Row
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
+from lorikeet.progress import Terminal
 from lorikeet.recipe import LoadedRecipe, find_files, load_recipe
 
 
@@ -68,7 +70,8 @@ def recipe(path: Path) -> Inspection:
     """Read all files that a recipe names, split as its data section says."""
     loaded = load_recipe(path)
     columns = loaded.recipe.data.columns
-    read = [read_file(file, columns if key in ("train", "test") else None) for key in loaded.recipe.data.sources() for file in loaded.rows(key)]
+    files = {key: row_files(loaded, key, Terminal()) for key in loaded.recipe.data.sources()}
+    read = [read_file(file, columns if key in ("train", "test") else None) for key, found in files.items() for file in found]
     if any(file.refused for file in read):
         return Inspection(read, [], {})
     rows, findings = _split(loaded)
@@ -78,7 +81,7 @@ def recipe(path: Path) -> Inspection:
 def _split(loaded: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
     from lorikeet.data.stage import split_rows
 
-    return split_rows(loaded)
+    return split_rows(loaded, Terminal())
 
 
 def _parts(rows: Sequence[Row]) -> dict[str, int]:
@@ -108,7 +111,6 @@ def painted(path: Path, count: int) -> str:
 
     from lorikeet import bases
     from lorikeet.data.template import preview, render
-    from lorikeet.progress import Terminal
 
     if path.suffix not in (".yaml", ".yml"):
         raise DataError("--show needs a recipe, which names the model whose template is used", "run: lorikeet check RECIPE --show N")

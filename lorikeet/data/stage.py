@@ -18,6 +18,7 @@ from lorikeet.bases import load_tokenizer
 from lorikeet.conversation import Conversation
 from lorikeet.data import split
 from lorikeet.data.checks import leaked_probes, run_checks, untaught_suite
+from lorikeet.data.hub import row_files
 from lorikeet.data.sources import read_all
 from lorikeet.data.split import Row
 from lorikeet.data.template import Tokens, opening, preview, render
@@ -29,11 +30,12 @@ from lorikeet.suite import Persona
 from lorikeet.weights import Base
 
 
-def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
+def split_rows(recipe: LoadedRecipe, progress: Progress) -> tuple[list[Row], list[Finding]]:
     """All rows with their place in the split, and what the checks found. Needs no model."""
     settings, seed = recipe.recipe.data, recipe.recipe.seed
-    taught, findings = _without_disliked(read_all(recipe.rows("train"), settings.columns))
-    if held_out := recipe.rows("test"):
+    files = {key: row_files(recipe, key, progress) for key in settings.sources()}
+    taught, findings = _without_disliked(read_all(files["train"], settings.columns))
+    if held_out := files["test"]:
         rows = split.given(taught, read_all(held_out, settings.columns), seed, settings.test_share)
     elif settings.split == "wordings" and split.is_taught_set(taught):
         rows = split.by_wordings(taught, seed)
@@ -42,10 +44,10 @@ def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
             findings.append(Finding("warning", "data.split is 'wordings', but most answers have fewer than four wordings: whole answers were held out instead",
                                     code="data.split.not-a-taught-set", cure="set data.split: groups to say so yourself"))  # fmt: skip
         rows = split.by_groups(taught, seed, settings.test_share)
-    if files := recipe.rows("out_of_scope"):
-        rows += split.out_of_scope(read_all(files), seed)
-    if files := recipe.rows("never_taught"):
-        rows += split.never_taught(read_all(files))
+    if outside := files["out_of_scope"]:
+        rows += split.out_of_scope(read_all(outside), seed)
+    if never := files["never_taught"]:
+        rows += split.never_taught(read_all(never))
     rows = [replace(row, conversation=_with_system(row.conversation, recipe.persona)) for row in rows]
     return rows, [*leaked_probes(rows, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(rows, recipe.suite), *findings, *run_checks(rows)]
 
@@ -72,7 +74,7 @@ def _with_system(talk: Conversation, persona: Persona) -> Conversation:
 
 def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> None:
     """Do the stage in `folder`. DataError where a check of severity `error` fails or a row is too long."""
-    rows, findings = split_rows(recipe)
+    rows, findings = split_rows(recipe, progress)
     for finding in findings:
         if finding.severity == "error":
             raise DataError(f"{finding.code}: {finding.what}: {finding.excerpt!r} ({', '.join(finding.rows[:2])})", finding.cure)
