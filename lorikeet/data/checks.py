@@ -1,15 +1,18 @@
-"""Checks on the rows before anything is trained: each has a stable code, a severity, examples and a cure."""
+"""Checks on the rows before anything is trained: each has a stable code, a severity, examples and a cure.
 
-import re
+Here is what rows are to one another and to the split; what stands in them is in contents.py.
+"""
+
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lorikeet.conversation import Message
+from lorikeet.data.contents import CONTENTS, places
 from lorikeet.data.similar import NEAR, near_pairs
 from lorikeet.data.split import Part, Row, context
 from lorikeet.evidence import Finding, Severity
-from lorikeet.scoring import TEMPLATE_MARKS, fold
+from lorikeet.scoring import fold
 from lorikeet.suite import Suite, place_of
 
 FEW_ROWS = 50
@@ -17,22 +20,15 @@ CONCENTRATED, FAR_TOO_CONCENTRATED = 0.1, 0.25
 """Shares of the rows from which one answer is a warning, and an error: a model that gives it to everything has a low loss."""
 SAID_BY_CHANCE = 4
 """Words from which two answers are not the same by chance."""
-BLED = 0.01
-"""Share of the rows from which names of speakers inside answers are an error."""
 
 
 def run_checks(rows: Sequence[Row]) -> list[Finding]:
     """All findings on a split data set, the worst first. An `error` must stop training."""
     checks: tuple[Callable[[Sequence[Row]], list[Finding]], ...] = (
-        _leaks, _near_leaks, _answer_leaks, _bled_markers, _bled_speakers, _concentrated,
-        _duplicates, _conflicts, _placeholders, _mojibake, _refusals, _too_few,
+        _leaks, _near_leaks, _answer_leaks, _concentrated, _duplicates, _conflicts, *CONTENTS, _refusals, _too_few,
     )  # fmt: skip
     found = [finding for check in checks for finding in check(rows)]
     return sorted(found, key=lambda f: ("error", "warning", "note").index(f.severity))
-
-
-def _places(rows: Sequence[Row]) -> tuple[str, ...]:
-    return tuple(str(row.conversation.source) for row in rows[:10])
 
 
 def _duplicates(rows: Sequence[Row]) -> list[Finding]:
@@ -44,7 +40,7 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
     if not again:
         return []
     return [Finding("warning", f"{sum(len(g) - 1 for g in again)} rows stand more than once", again[0][0].conversation.question,
-                    code="data.duplicate.exact", rows=_places(again[0]), cure="remove the copies: they count twice in training")]  # fmt: skip
+                    code="data.duplicate.exact", rows=places(again[0]), cure="remove the copies: they count twice in training")]  # fmt: skip
 
 
 def _conflicts(rows: Sequence[Row]) -> list[Finding]:
@@ -55,7 +51,7 @@ def _conflicts(rows: Sequence[Row]) -> list[Finding]:
     if not clashing:
         return []
     return [Finding("warning", f"{len(clashing)} questions have more than one answer", clashing[0][0].conversation.question,
-                    code="data.conflict", rows=_places(clashing[0]), cure="keep one answer a question")]  # fmt: skip
+                    code="data.conflict", rows=places(clashing[0]), cure="keep one answer a question")]  # fmt: skip
 
 
 _ORDER: tuple[Part, ...] = ("train", "validation", "test")
@@ -70,7 +66,7 @@ def _leaks(rows: Sequence[Row]) -> list[Finding]:
     if not leaked:
         return []
     return [Finding("error", f"{len(leaked)} held-out questions stand in the rows that training uses", leaked[0].conversation.question,
-                    code="data.leak.exact", rows=_places(leaked), cure="remove one of the two rows")]  # fmt: skip
+                    code="data.leak.exact", rows=places(leaked), cure="remove one of the two rows")]  # fmt: skip
 
 
 def untaught_suite(rows: Sequence[Row], suite: Suite) -> list[Finding]:
@@ -121,30 +117,6 @@ def _answer_leaks(rows: Sequence[Row]) -> list[Finding]:
                     cure="split by answer (leave data.test out), or remove one of the two rows")]  # fmt: skip
 
 
-_MARKERS = re.compile(rf"{TEMPLATE_MARKS}|^#{{2,3}} (?:Instruction|Response|Input):", re.M)
-_SPEAKERS = re.compile(r"^(?:user|human|assistant|question|instruction)\s*:", re.M | re.I)
-
-
-def _bled_markers(rows: Sequence[Row]) -> list[Finding]:
-    """Marks of a chat template inside a turn: another template's text, or two turns in one."""
-    bled = [(row, mark) for row in rows for message in row.conversation.messages if (mark := _MARKERS.search(message.content))]
-    if not bled:
-        return []
-    return [Finding("error", f"{len({id(row) for row, _ in bled})} rows carry marks of a chat template inside a turn, as {bled[0][1].group()!r}",
-                    bled[0][0].conversation.question, code="data.roles.bleed", rows=_places([row for row, _ in bled]),
-                    cure="write plain turns: the template is put around them here, and marks inside them end a turn in its midst")]  # fmt: skip
-
-
-def _bled_speakers(rows: Sequence[Row]) -> list[Finding]:
-    """Answers in which a speaker is named at the start of a line: the next turn, taken into this one."""
-    bled = [row for row in rows if any(_SPEAKERS.search(m.content) for m in row.conversation.messages if m.role == "assistant")]
-    if not bled:
-        return []
-    severity: Severity = "error" if len(bled) >= max(3, BLED * len(rows)) else "warning"
-    return [Finding(severity, f"{len(bled)} answers name a speaker at the start of a line, as 'User:'", bled[0].conversation.answer[:200],
-                    code="data.roles.bleed", rows=_places(bled), cure="part them into turns: a model trained so goes on as the user")]  # fmt: skip
-
-
 def _is_wordings(rows: Sequence[Row]) -> bool:
     """Whether answers are both trained on and held out, as in a taught set."""
     held_out = {row.group for row in rows if row.kind == "taught" and row.part == "test"}
@@ -163,31 +135,7 @@ def _concentrated(rows: Sequence[Row]) -> list[Finding]:
     severity: Severity = "error" if count >= FAR_TOO_CONCENTRATED * len(taught) else "warning"
     cure = "keep a few of them, name refusals in data.out_of_scope, or set data.split: wordings if the answers are a taught set"
     return [Finding(severity, f"{count} of {len(taught)} rows ({count / len(taught):.0%}) have the same answer", having[0].conversation.answer[:200],
-                    code="data.answers.concentrated", rows=_places(having), cure=cure)]  # fmt: skip
-
-
-_PLACEHOLDERS = re.compile(
-    r"\{\{ ?\w+ ?\}\}|\[(?:insert|your|name|date|company|todo)\b[^\]\n]{0,40}\]|<(?:name|insert[^>\n]{0,40}|your[^>\n]{0,40})>|\blorem ipsum\b|\bTODO\b", re.I
-)
-
-
-def _placeholders(rows: Sequence[Row]) -> list[Finding]:
-    left = [(row, mark) for row in rows if (mark := _PLACEHOLDERS.search(row.conversation.answer))]
-    if not left:
-        return []
-    return [Finding("warning", f"{len(left)} answers have a placeholder left in, as {left[0][1].group()!r}", left[0][0].conversation.answer[:200],
-                    code="data.placeholder", rows=_places([row for row, _ in left]), cure="fill it in: the model will say it as it stands")]  # fmt: skip
-
-
-def _mojibake(rows: Sequence[Row]) -> list[Finding]:
-    """Text that was decoded as something that it is not, as ftfy judges it."""
-    from ftfy.badness import is_bad
-
-    bad = [(row, message.content) for row in rows for message in row.conversation.messages if is_bad(message.content)]
-    if not bad:
-        return []
-    return [Finding("warning", f"{len({id(row) for row, _ in bad})} rows hold text decoded wrongly", bad[0][1][:200], code="data.mojibake",
-                    rows=_places([row for row, _ in bad]), cure="read the source in its own encoding, or mend it with ftfy")]  # fmt: skip
+                    code="data.answers.concentrated", rows=places(having), cure=cure)]  # fmt: skip
 
 
 def _refusals(rows: Sequence[Row]) -> list[Finding]:

@@ -77,7 +77,8 @@ def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> N
     rows, findings = split_rows(recipe, progress)
     for finding in findings:
         if finding.severity == "error":
-            raise DataError(f"{finding.code}: {finding.what}: {finding.excerpt!r} ({', '.join(finding.rows[:2])})", finding.cure)
+            excerpt = f": {finding.excerpt!r}" if finding.excerpt else ""
+            raise DataError(f"{finding.code}: {finding.what}{excerpt} ({', '.join(finding.rows[:2])})", finding.cure)
         progress.say(f"  {finding.severity}: {finding.what}")
     if not any(row.part == "train" for row in rows) or not any(row.part == "test" and row.kind == "taught" for row in rows):
         raise DataError(f"{len(rows)} rows are too few to hold any out", "add rows; at least 20 different answers, or 4 wordings of each")

@@ -154,6 +154,52 @@ def test_text_decoded_wrongly_warns() -> None:
     assert only([*clean(), row("q", "Don\u00e2\u20ac\u2122t move the person.")]).code == "data.mojibake"
 
 
+ENGLISH = "Hold the hand under cool running water for twenty minutes"
+GERMAN = "Halten Sie die Hand zwanzig Minuten lang unter kühles fließendes Wasser und rufen Sie dann den Arzt"
+
+
+def test_a_row_in_another_language_warns_and_a_short_one_is_not_judged() -> None:
+    rows = [row(f"What do I do about burn number {n} of mine?", f"{ENGLISH} {n}.", line=n + 100) for n in range(FEW_ROWS)]
+    assert run_checks([*rows, row("Und jetzt?", "Abdecken.")]) == []
+    found = only([*rows, row("Was mache ich bei einer Verbrennung?", GERMAN, line=3)])
+    assert (found.code, found.severity, found.rows) == ("data.languages", "warning", ("rows.jsonl:3",))
+
+
+def test_a_word_of_two_scripts_warns_and_a_greek_word_in_english_does_not() -> None:
+    found = only([*clean(), row("q", "Cool the b\u0443rn."), row("r", "The angle \u03b1 is \u03b2HCG.")])
+    assert (found.code, found.severity) == ("data.scripts.mixed", "warning")
+    assert found.what.startswith("1 rows")
+
+
+@pytest.mark.parametrize("secret", ["AKIA" + "IOSFODNN7EXAMPLE", "ghp_" + "abcdefghijklmnopqrstuvwxyz0123456789", "-----BEGIN RSA " + "PRIVATE KEY-----"])
+def test_a_secret_stops_training_and_is_not_shown(secret: str) -> None:
+    found = only([*clean(), row("q", f"Use {secret} for it.", line=7)])
+    assert (found.code, found.severity, found.rows) == ("data.secret", "error", ("rows.jsonl:7",))
+    assert secret not in f"{found.what} {found.excerpt}"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Write to jane.roe@hospital.org", "mail address"),
+        ("Ring +44 20 7946 0018 at night", "telephone number"),
+        ("Card 4111 1111 1111 1111 please", "card number"),
+        ("Pay to GB33 BUKB 2020 1555 5555 55", "account number"),
+    ],
+)
+def test_personal_data_warns(said: str, kind: str) -> None:
+    found = only([*clean(), row("q", said)])
+    assert (found.code, found.severity) == ("data.personal", "warning")
+    assert kind in found.what
+
+
+@pytest.mark.parametrize(
+    "said", ["Call 112 or 999.", "Write to help@example.com", "Push 30 times, 100 to 120 a minute", "Card 4111 1111 1111 1112", "1 + 1 = 2"]
+)
+def test_numbers_that_belong_to_nobody_are_left_alone(said: str) -> None:
+    assert run_checks([*clean(), row("q", said)]) == []
+
+
 def test_many_refusals_are_told() -> None:
     refusals = [replace(row(f"far {n} away", "Not taught."), kind="out-of-scope") for n in range(FEW_ROWS)]
     found = only([*clean(), *refusals])
