@@ -194,7 +194,15 @@ def test_personal_data_warns(said: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Call 112 or 999.", "Write to help@example.com", "Push 30 times, 100 to 120 a minute", "Card 4111 1111 1111 1112", "1 + 1 = 2"]
+    "said",
+    [
+        "Call 112 or 999.",
+        "Write to help@example.com",
+        "Push 30 times, 100 to 120 a minute",
+        "Card 4111 1111 1111 1112",
+        "Pi is 3.14159265358979323846",
+        "1 + 1 = 2",
+    ],
 )
 def test_numbers_that_belong_to_nobody_are_left_alone(said: str) -> None:
     assert run_checks([*clean(), row("q", said)]) == []
