@@ -1,6 +1,7 @@
 """The order of the steps, and the loop that runs what changed."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -201,6 +202,7 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     """
     if until and until not in STAGES:
         raise RecipeError(f"there is no stage {until!r}", f"use one of: {', '.join(STAGES)}")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns, wherever peft is imported, of a kernel that nothing here uses
     walked, order = Run(directory), list(STAGES)
     with artifact.locked(directory):
         base = bases.prepare(recipe.recipe.base, progress)
