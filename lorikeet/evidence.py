@@ -43,6 +43,10 @@ class Finding:
     cure: str = ""
 
 
+DECIDED = "audit.decided"
+"""Code of the finding that a file was asked no further, its probes having failed too often."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All that one evaluate or audit folder has to say."""

@@ -1,7 +1,7 @@
 """Put questions to an engine, keep every answer, and count: the same for base and tuned model and for every GGUF."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast, get_args
@@ -182,8 +182,12 @@ def ask(
     suite: Suite,
     taught: Mapping[str, Sequence[str]],
     progress: Progress,
+    enough: Callable[[Answer], bool] | None = None,
 ) -> list[Answer]:
-    """Answers to all questions, in their order, scored by the suite's rules where it has some for the topic."""
+    """Answers to the questions, in their order, scored by the suite's rules where it has some for the topic.
+
+    enough: told each answer as it comes; once it returns True, what is not answered yet is left unasked.
+    """
     answers: dict[int, Answer] = {}
     for position, reply in engine.replies([q.messages for q in questions], sampling):
         question = questions[position]
@@ -207,7 +211,9 @@ def ask(
             unchanged=question.text in question.accepted if question.accepted else None,
         )
         progress.step(f"{subject}: answers", len(answers), len(questions))
-    return [answers[i] for i in range(len(questions))]
+        if enough and enough(answers[position]):
+            break
+    return [answers[i] for i in sorted(answers)]
 
 
 def _score(question: Question, reply: str, suite: Suite) -> Score | None:

@@ -131,6 +131,8 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources())})
     trains: dict[str, Json] = {**r.train.model_dump(), "precision": machine.precision(r.train.precision)}
     asks: dict[str, Json] = r.audit.model_dump(exclude={"suite", "thresholds"})
+    if r.audit.stop_when_decided:
+        asks["pass_rate_at_least"] = r.audit.thresholds.pass_rate_at_least
 
     def step(name: str, settings: dict[str, Json], inputs: Sequence[str], done: Callable[[Mapping[str, Artifact], Path, Progress], None]) -> Step:
         stage = name.partition("-")[0]

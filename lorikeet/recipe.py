@@ -144,6 +144,7 @@ class AuditSettings(Strict):
     near_misses: Count = Field(40, description="held-out questions out of scope, near misses of what is taught, asked of every file")
     never_taught: Count = Field(28, description="questions on situations never taught, asked of every file")
     max_new_tokens: Count = Field(128, description="cap on an answer")
+    stop_when_decided: bool = Field(False, description="ask a file no further once the pass rate asked for is out of its reach")
     divergence_rows: Count = Field(16, description="held-out conversations over which divergence from F16 is measured")
     thresholds: Thresholds = Thresholds.model_construct()
 

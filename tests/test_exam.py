@@ -239,3 +239,17 @@ def test_probes_are_put_in_their_mode() -> None:
     suite = Suite(name="s", probes=[Probe(id="p", topic="", question="Why?", mode="hint", accepted=["x"])])
     (found,) = exam.suite_questions(suite, persona, [])
     assert (found.messages[0].content, found.mode, found.accepted) == ("You help. Give a hint.", "hint", ("x",))
+
+
+def test_what_is_enough_leaves_the_rest_unasked() -> None:
+    questions = [question(str(n), topic="burn") for n in range(6)]
+    engine = ScriptedEngine({q.text: "Cool it with water." for q in questions})
+    seen: list[str] = []
+
+    def enough(answer: exam.Answer) -> bool:
+        seen.append(answer.id)
+        return len(seen) == 3
+
+    found = exam.ask(engine, "x", questions, Sampling(), SUITE, TAUGHT, Silent(), enough)
+    assert [a.id for a in found] == sorted(seen)
+    assert len(found) == 3

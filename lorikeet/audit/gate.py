@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
-from lorikeet.evidence import Evidence, FileVerdict, Measure, Release, Verdict, decide, read_evidence
+from lorikeet.evidence import DECIDED, Evidence, FileVerdict, Measure, Release, Verdict, decide, read_evidence
 from lorikeet.exam import UNTAUGHT
 from lorikeet.recipe import Thresholds
 from lorikeet.weights import gguf_of
@@ -29,7 +29,9 @@ def verdict(evidence: Evidence, suite: str, subject: str, limits: Thresholds) ->
     if modes := evidence.measure(f"suite.{suite}.mode_rate", subject):
         _at_least(modes, limits.mode_rate_at_least, "answers have the form of the mode asked for", blocks, doubts)
     outside, near, never = (evidence.measure(f"{which}.misdirected", subject) for which in UNTAUGHT)
-    if limits.misdirection_at_most is not None and (outside or not (near or never)):
+    decided = [finding.what for finding in evidence.findings if finding.code == DECIDED]
+    doubts += decided
+    if not decided and limits.misdirection_at_most is not None and (outside or not (near or never)):
         _at_most(outside, limits.misdirection_at_most, "questions out of scope got a taught situation's answer", blocks, doubts)
     if near:
         _at_most(near, limits.near_misdirected_at_most, "near misses of what is taught got a taught situation's answer", blocks, doubts)

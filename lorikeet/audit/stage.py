@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from random import Random
 
-from lorikeet import machine
+from lorikeet import machine, statistics
 from lorikeet.artifact import NOTES, Artifact, write_json
 from lorikeet.audit import divergence
 from lorikeet.engine import Sampling
 from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
-from lorikeet.evidence import Evidence, Finding, Measure, read_evidence
+from lorikeet.evidence import DECIDED, Evidence, Finding, Measure, read_evidence
 from lorikeet.exam import (
     Answer,
     HeldOut,
@@ -44,11 +45,12 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSet
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine one GGUF as it will be served: same template, same system turn, greedy."""
     gguf, rows = gguf_of(exported), read_rows(data)
-    questions = _questions(suite, persona, rows, settings)
+    questions = _questions(suite, persona, rows, settings, seed)
+    watch = Watch(sum(q.set == "taught" for q in questions), settings.thresholds.pass_rate_at_least) if settings.stop_when_decided else None
     engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
     begun = time.monotonic()
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
-    answers = ask(engine, gguf.quantisation, questions, sampling, suite, taught_answers(rows), progress)
+    answers = ask(engine, gguf.quantisation, questions, sampling, suite, taught_answers(rows), progress, watch)
     seconds = time.monotonic() - begun
     found = [_named(m, suite.name) for m in measures(answers, gguf.quantisation)]
     if gguf.sha256 != gguf_of(parent).sha256:
@@ -56,7 +58,7 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, settings: AuditSet
         theirs = _choices_of_parent(gguf_of(parent), compared, machine.threads(here.threads))
         found += divergence.measure(theirs, divergence.choices(engine, compared), gguf.quantisation, seed)
     engine.close()
-    evidence = Evidence(found, _findings(answers))
+    evidence = Evidence(found, [*_findings(answers), *(watch.findings(answers, len(questions)) if watch else [])])
     evidence.write(folder)
     write_answers(folder / ANSWERS, answers)
     tokens = sum(a.tokens for a in answers)
@@ -72,12 +74,41 @@ def repeat(twin: Artifact, quantisation: str, folder: Path) -> None:
         shutil.copyfile(speed, folder / NOTES / SPEED)
 
 
-def _questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut], settings: AuditSettings) -> list[Question]:
-    """The suite's probes, those that name the situation and then the oblique ones, and what was not taught."""
+class Watch:
+    """Tells when a file's probes have failed so often that the pass rate asked for cannot be shown any more, however the others go.
+
+    Curtailed sampling: the verdict is the one that all questions would give, for fewer of them.
+    """
+
+    def __init__(self, probes: int, floor: float) -> None:
+        self._probes, self._floor, self.failed = probes, floor, 0
+        reached = [failures for failures in range(probes + 1) if statistics.share(probes - failures, probes).low >= floor]
+        self._allowed = max(reached, default=probes)
+
+    def __call__(self, answer: Answer) -> bool:
+        self.failed += answer.set == "taught" and not answer.passed
+        return self.failed > self._allowed
+
+    def findings(self, answers: Sequence[Answer], questions: int) -> list[Finding]:
+        """What a reader must know of a file that was not asked everything."""
+        if len(answers) == questions:
+            return []
+        asked = sum(a.set == "taught" for a in answers)
+        left = f"{questions - len(answers)} of {questions} questions were not asked"
+        return [Finding("note", f"decided after {asked} of {self._probes} probes: {self.failed} failed, {self._allowed} may at most; {left}", code=DECIDED)]
+
+
+def _questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut], settings: AuditSettings, seed: int) -> list[Question]:
+    """The suite's probes, those that name the situation and then the oblique ones, and what was not taught.
+
+    Where a file may not be asked everything, the probes come in random order, the same for all: the first of them are a sample of all.
+    """
     probes = suite_questions(suite, persona, rows)
     plain, oblique = ([p for p in probes if p.set == which] for which in ("taught", "oblique"))
-    asked = [*evenly(plain, settings.probes or len(plain)), *evenly(oblique, settings.oblique_probes or len(oblique))]
-    return [*asked, *untaught_questions(rows, settings)]
+    asked = evenly(plain, settings.probes or len(plain))
+    if settings.stop_when_decided:
+        Random(seed).shuffle(asked)
+    return [*asked, *evenly(oblique, settings.oblique_probes or len(oblique)), *untaught_questions(rows, settings)]
 
 
 def _named(measure: Measure, suite: str) -> Measure:

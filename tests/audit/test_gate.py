@@ -7,7 +7,7 @@ import pytest
 from lorikeet import artifact
 from lorikeet.artifact import Artifact, write_json
 from lorikeet.audit.gate import release, verdict
-from lorikeet.evidence import Evidence, Measure, Verdict, measured
+from lorikeet.evidence import DECIDED, Evidence, Finding, Measure, Verdict, measured
 from lorikeet.recipe import Thresholds
 from lorikeet.statistics import Interval, share
 from lorikeet.weights import QUANTISED
@@ -194,3 +194,14 @@ def test_a_release_names_each_file_by_path_hash_and_size(tmp_path: Path) -> None
     assert file.path == "export-Q8_0-0/toy-Q8_0.gguf"
     assert file.sha256 == artifact.sha256_of(tmp_path / file.path)
     assert file.bytes == 204
+
+
+def test_a_file_that_was_asked_no_further_is_not_approved_and_says_so() -> None:
+    decided = Finding("note", "decided after 60 of 128 probes: 12 failed", code=DECIDED)
+    found = evidence(passed=rate("suite.burns.pass_rate", 48, 60), outside=None, near=None, never=None)
+    verdict_, reasons = verdict(Evidence(found.measures, [decided]), "burns", "Q8_0", LIMITS)
+    assert verdict_ == "blocked"
+    assert decided.what in reasons
+    assert not any("not measured" in reason for reason in reasons)
+    approvable = evidence(passed=rate("suite.burns.pass_rate", 100, 100), outside=None, near=None, never=None)
+    assert verdict(Evidence(approvable.measures, [decided]), "burns", "Q8_0", LIMITS)[0] == "not-enough-evidence"
