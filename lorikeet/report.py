@@ -15,7 +15,7 @@ import jinja2
 from lorikeet import artifact
 from lorikeet.artifact import NOTES, Artifact
 from lorikeet.errors import ModelError
-from lorikeet.evidence import RELEASE, Evidence, FileVerdict, Finding, Measure, Release, read_evidence, read_release
+from lorikeet.evidence import DECIDED, RELEASE, Evidence, FileVerdict, Finding, Measure, Release, read_evidence, read_release
 from lorikeet.exam import UNTAUGHT, Answer, Set, read_answers
 from lorikeet.weights import QUANTISED
 
@@ -273,7 +273,7 @@ def _files(made: Mapping[str, Artifact], suite: str, release: Release | None) ->
                 judged.get(quantisation),
                 _beside(evidence, suite, quantisation),
                 _worst(answers),
-                [f for f in evidence.findings if not f.answer and f.code != "audit.sick"],
+                [f for f in evidence.findings if not f.answer and f.code not in ("audit.sick", DECIDED)],
             )
         )
     return sorted(files, key=lambda f: int(f.inside["bytes"]))
