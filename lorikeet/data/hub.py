@@ -15,6 +15,7 @@ from lorikeet.recipe import HUB_ID, LoadedRecipe, RowKey
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ROOM = 1 << 28
+"""Bytes of disk that are asked for before rows are fetched, whose size nobody knows beforehand."""
 
 
 def row_files(recipe: LoadedRecipe, key: RowKey, progress: Progress) -> list[Path]:
