@@ -77,7 +77,7 @@ def repeat(twin: Artifact, quantisation: str, folder: Path) -> None:
 class Watch:
     """Tells when a file's probes have failed so often that the pass rate asked for cannot be shown any more, however the others go.
 
-    Curtailed sampling: the verdict is the one that all questions would give, for fewer of them.
+    Curtailed sampling: what it stops would not be approved by all questions either; whether it is blocked or left open may differ.
     """
 
     def __init__(self, probes: int, floor: float) -> None:
