@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorikeet import artifact, machine
 from lorikeet.chat_template import takes_system_turn, thinks, with_folded_system_turn, without_thinking
-from lorikeet.errors import LorikeetError, MachineError, ModelError, RecipeError
+from lorikeet.errors import LorikeetError, MachineError, ModelError, RecipeError, first_line
 from lorikeet.progress import Progress
 from lorikeet.weights import NAMED, Base, NamedBase
 
@@ -174,8 +174,7 @@ def _dequantise(path: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path} cannot be turned back into weights: {first}",
+        raise ModelError(f"{path} cannot be turned back into weights: {first_line(error)}",
                          "use a GGUF of an architecture that transformers reads, or the model's safetensors folder") from error  # fmt: skip
     _split_as_llamacpp(tokenizer, path)
     config = AutoConfig.from_pretrained(**where)
@@ -224,8 +223,7 @@ def _from_hub(source: str, progress: Progress) -> Base:
             cache_dir=cache_folder() / "hub",
         ))  # fmt: skip
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"base {source}: the Hub did not give it: {first}",
+        raise ModelError(f"base {source}: the Hub did not give it: {first_line(error)}",
                          "check the name and the network; for a gated model accept its licence on the Hub and set HF_TOKEN") from error  # fmt: skip
     base = _from_folder(folder)
     licence = next((t.removeprefix("license:") for t in info.tags or [] if t.startswith("license:")), "unknown")

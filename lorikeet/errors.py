@@ -49,3 +49,8 @@ class RefusedError(LorikeetError):
     """A check or the release gate says no."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -81,7 +81,7 @@ class Watch:
     """
 
     def __init__(self, probes: int, floor: float) -> None:
-        self._probes, self._floor, self.failed = probes, floor, 0
+        self._probes, self.failed = probes, 0
         reached = [failures for failures in range(probes + 1) if statistics.share(probes - failures, probes).low >= floor]
         self._allowed = max(reached, default=probes)
 

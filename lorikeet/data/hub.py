@@ -9,7 +9,7 @@ from typing import Any
 
 from lorikeet.artifact import need_disk
 from lorikeet.bases import cache_folder
-from lorikeet.errors import DataError, RecipeError
+from lorikeet.errors import DataError, RecipeError, first_line
 from lorikeet.progress import Progress
 from lorikeet.recipe import HUB_ID, LoadedRecipe, RowKey
 
@@ -72,6 +72,5 @@ def _commit(name: str, revision: str) -> str:
 
 
 def _not_given(name: str, error: Exception) -> DataError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return DataError(f"data set {name}: the Hub did not give it: {first}",
+    return DataError(f"data set {name}: the Hub did not give it: {first_line(error)}",
                      "check the name, the commit and the network; for a gated data set accept its terms on the Hub and set HF_TOKEN")  # fmt: skip
