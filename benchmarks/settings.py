@@ -54,10 +54,10 @@ EVERY_TOKEN = "loss on every token"
 """This arm is what the recipe does not offer: the data stage is changed for it, so that the question gets loss too."""
 PATCHED = """
 import sys
-from lorikeet.data import stage
+from lorikeet.data import stage, template
 from lorikeet.data.template import Tokens
-render, opening = stage.render, stage.opening
-stage.render = lambda tokenizer, row: Asked(render(tokenizer, row))
+render, opening = template.render, stage.opening
+template.render = lambda tokenizer, row: Asked(render(tokenizer, row))
 class Asked(Tokens):
     def __init__(self, tokens):
         object.__setattr__(self, "ids", tokens.ids)

@@ -62,8 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("name", help="the new assistant's name; also the folder's")
     init.add_argument("--like", default="first-aid", help="the bundled recipe to start from (default: first-aid)")
     check = add("check", _check, "read data as training would: problems, groups, what gets loss", "lorikeet check recipes/first-aid/recipe.yaml --show 2")
-    check.add_argument("what", nargs="+", type=Path, metavar="RECIPE|FILE", help="a recipe, or files of rows")
-    check.add_argument("--show", type=int, default=0, metavar="N", help="paint the tokens with and without loss of N rows (recipes only)")
+    check.add_argument("what", nargs="+", metavar="RECIPE|FILE", help="a recipe, files of rows, or a data set of the Hub (owner/name@commit)")
+    check.add_argument("--show", type=int, default=0, metavar="N", help="paint the tokens with and without loss of N rows; files need --base")
+    check.add_argument("--base", help="files: count lengths in the tokens of this base, and try the mask of its chat template")
+    check.add_argument("--rows", type=_count, metavar="N", help="of a data set of the Hub, read the first N rows")
+    check.add_argument("--fix", type=Path, metavar="FOLDER", help="write a cleaned copy there, and a list of what was left out or mended and why")
     add("bases", _bases, "the bases by name: size, licence, where from, whether this machine can tune them", "lorikeet bases")
     for name, about in (
         ("plan", "the steps, which would run and why; changes nothing"),
@@ -191,18 +194,31 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from lorikeet.data import inspect
+    from lorikeet.data import fix, inspect
+    from lorikeet.progress import Terminal
 
-    recipes = [path for path in arguments.what if path.suffix in (".yaml", ".yml")]
+    recipes = [Path(name) for name in arguments.what if Path(name).suffix in (".yaml", ".yml")]
     if recipes and len(arguments.what) > 1:
         raise RecipeError(f"{recipes[0]} is a recipe, which names its own files of rows", "check one recipe at a time, or files of rows alone")
-    inspection = inspect.recipe(recipes[0]) if recipes else inspect.files(arguments.what)
-    text = inspect.told(inspection)
-    if arguments.show:
-        text += "\n" + inspect.painted(arguments.what[0], arguments.show)
-    _out(arguments, inspection.document(), text)
-    if inspection.refused or inspection.errors:
-        raise RefusedError(f"rows refused: {inspection.refused}, errors: {inspection.errors}; this must not be trained on", "mend what is listed above")
+    if recipes and (arguments.base or arguments.rows):
+        raise RecipeError("--base and --rows are for files of rows", "the recipe names its own: base, data.rows")
+    if arguments.show and not recipes and not arguments.base:
+        raise RecipeError("--show needs the base whose chat template is used", "run: lorikeet check FILE --show N --base smollm2-135m; or check a recipe")
+    if recipes:
+        inspection = inspect.recipe(recipes[0], Terminal(), arguments.show)
+    else:
+        inspection = inspect.files(arguments.what, Terminal(), arguments.base or "", arguments.rows, arguments.show)
+    text, document = inspect.told(inspection), inspection.document()
+    refused, errors = inspection.refused, inspection.errors
+    if arguments.fix and (usable := inspection.usable):
+        fixed = fix.fix(inspection.files, usable, inspection.long, arguments.fix)
+        text, document = f"{text}\n{fix.told(fixed)}", {**document, "fixed": fixed.document()}
+        refused, errors = 0, fixed.errors
+    _out(arguments, document, text)
+    if refused or errors:
+        raise RefusedError(
+            f"rows refused: {refused}, errors: {errors}; this must not be trained on", "mend what is listed above, or let --fix FOLDER write a cleaned copy"
+        )
     if not any(file.read for file in inspection.files):
         raise RefusedError("there is no row to train on", "add rows: one JSON object a line")
     return 0

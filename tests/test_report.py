@@ -8,6 +8,7 @@ import pytest
 
 from lorikeet import artifact, report, statistics
 from lorikeet.artifact import Json, write_json
+from lorikeet.data.figures import lengths
 from lorikeet.errors import ModelError
 from lorikeet.evidence import Evidence, FileVerdict, Finding, Measure, Verdict, decide, measured
 from lorikeet.exam import Answer, Set, measures, write_answers
@@ -41,9 +42,13 @@ class FakeRun:
     def data(self) -> None:
         part = self.part("data")
         figures = {"rows": 30, "split": "wordings", "parts": {"taught/train": 20, "taught/test": 10}, "answers": 5, "tokens": 900}
-        write_json(part / "data.json", {**figures, "supervised_tokens": 300, "longest": 60, "files": ["rows.jsonl"], "system": "Be brief."})
+        shape = {"lengths": lengths([*range(20, 60), 60]), "padding": {"random": 0.4, "by_length": 0.1, "packed": 0.0}, "openings": 4}
+        write_json(part / "data.json", {**figures, **shape, "supervised_tokens": 300, "longest": 60, "files": ["rows.jsonl"], "system": "Be brief."})
         write_json(part / "findings.json", [asdict(Finding("warning", "only 20 rows to train on", code="data.few"))])
-        write_json(part / "preview.json", [["<|im_start|>user\nQuestion?", False], ["Press hard.<|im_end|>", True]])
+        write_json(
+            part / "preview.json",
+            [{"source": "taught.jsonl:1", "cut": False, "runs": [["<|im_start|>user\nQuestion?", False], ["Press hard.<|im_end|>", True]]}],
+        )
         self.finish(part, "data")
 
     def train(self) -> None:

@@ -6,6 +6,7 @@ Here is what rows are to one another and to the split; what stands in them is in
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lorikeet.conversation import Message
 from lorikeet.data.contents import CONTENTS, places
@@ -31,12 +32,16 @@ def run_checks(rows: Sequence[Row]) -> list[Finding]:
     return sorted(found, key=lambda f: ("error", "warning", "note").index(f.severity))
 
 
-def _duplicates(rows: Sequence[Row]) -> list[Finding]:
-    """Rows that are the same letter for letter: where capitals and commas are what is taught, a fold would be wrong."""
+def copies(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that are the same letter for letter, together: where capitals and commas are what is taught, a fold would be wrong."""
     seen: dict[tuple[Message, ...], list[Row]] = defaultdict(list)
     for row in rows:
         seen[row.conversation.messages].append(row)
-    again = [group for group in seen.values() if len(group) > 1]
+    return [group for group in seen.values() if len(group) > 1]
+
+
+def _duplicates(rows: Sequence[Row]) -> list[Finding]:
+    again = copies(rows)
     if not again:
         return []
     return [Finding("warning", f"{sum(len(g) - 1 for g in again)} rows stand more than once", again[0][0].conversation.question,
@@ -58,11 +63,24 @@ _ORDER: tuple[Part, ...] = ("train", "validation", "test")
 """Parts in the order in which they are used up: what stands in one must not be asked in a later one."""
 
 
+class Leak(NamedTuple):
+    """A row that is held out, and one of an earlier part that asks the same."""
+
+    asked: Row
+    used: Row
+
+
+def leaks(rows: Sequence[Row]) -> list[Leak]:
+    """Every held-out row with every row that uses its question before it is asked, capitals and punctuation aside."""
+    asking: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        asking[context(row.conversation)].append(row)
+    shared = [group for group in asking.values() if len({row.part for row in group}) > 1]
+    return [Leak(asked, used) for group in shared for asked in group for used in group if _ORDER.index(used.part) < _ORDER.index(asked.part)]
+
+
 def _leaks(rows: Sequence[Row]) -> list[Finding]:
-    first: dict[str, Part] = {}
-    for row in sorted(rows, key=lambda row: _ORDER.index(row.part)):
-        first.setdefault(context(row.conversation), row.part)
-    leaked = [row for row in rows if first[context(row.conversation)] != row.part]
+    leaked = list({id(leak.asked): leak.asked for leak in leaks(rows)}.values())
     if not leaked:
         return []
     return [Finding("error", f"{len(leaked)} held-out questions stand in the rows that training uses", leaked[0].conversation.question,
@@ -78,27 +96,31 @@ def untaught_suite(rows: Sequence[Row], suite: Suite) -> list[Finding]:
                     cure="give the rows a `topic` that the suite has rules for, or write a suite for them")]  # fmt: skip
 
 
-def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
+def near_leaks(rows: Sequence[Row]) -> list[Leak]:
     """Held-out questions that say nearly what a trained one says. In a taught set only those are told that share the trained one's answer: they are
     no leak, as wordings are what is held out, but an easy exam; another answer to nearly the same words is what the exam is about.
     """
     taught, wordings = [row for row in rows if row.kind == "taught"], _is_wordings(rows)
     texts = tuple(context(row.conversation) for row in taught)
-    near: dict[int, int] = {}
+    found = []
     for pair in near_pairs(texts):
         used, asked = sorted((pair.first, pair.second), key=lambda n: _ORDER.index(taught[n].part))
         told = not wordings or (taught[used].group == taught[asked].group and texts[used] != texts[asked])
         if told and taught[used].part != taught[asked].part:
-            near.setdefault(asked, used)
-    if not near:
+            found.append((asked, used))
+    return [Leak(taught[asked], taught[used]) for asked, used in sorted(found)]
+
+
+def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
+    pairs = list({id(leak.asked): leak for leak in reversed(near_leaks(rows))}.values())[::-1]
+    if not pairs:
         return []
-    pairs = [(taught[asked], taught[used]) for asked, used in sorted(near.items())]
-    places = tuple(f"{asked.conversation.source} like {used.conversation.source}" for asked, used in pairs[:10])
-    what, shown = f"{len(pairs)} held-out questions share {NEAR:.0%} or more of their words with one that training uses", pairs[0][0].conversation.question
-    if wordings:
-        return [Finding("note", f"{what}, and its answer", shown, code="data.wordings.near", rows=places,
+    near = tuple(f"{asked.conversation.source} like {used.conversation.source}" for asked, used in pairs[:10])
+    what, shown = f"{len(pairs)} held-out questions share {NEAR:.0%} or more of their words with one that training uses", pairs[0].asked.conversation.question
+    if _is_wordings(rows):
+        return [Finding("note", f"{what}, and its answer", shown, code="data.wordings.near", rows=near,
                         cure="their figures flatter a little; reword them for a harder exam")]  # fmt: skip
-    return [Finding("error", what, shown, code="data.leak.near", rows=places, cure="remove one of the two rows")]
+    return [Finding("error", what, shown, code="data.leak.near", rows=near, cure="remove one of the two rows")]
 
 
 def _answer_leaks(rows: Sequence[Row]) -> list[Finding]:

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lorikeet.data.split import Row
 from lorikeet.evidence import Finding, Severity
@@ -29,19 +29,27 @@ _MARKERS = re.compile(rf"{TEMPLATE_MARKS}|^#{{2,3}} (?:Instruction|Response|Inpu
 _SPEAKERS = re.compile(r"^(?:user|human|assistant|question|instruction)\s*:", re.M | re.I)
 
 
+def with_marks(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Rows with a mark of a chat template inside a turn, and the mark: another template's text, or two turns in one."""
+    return [(row, mark) for row in rows if (mark := next((m.group() for t in row.conversation.messages if (m := _MARKERS.search(t.content))), ""))]
+
+
 def _bled_markers(rows: Sequence[Row]) -> list[Finding]:
-    """Marks of a chat template inside a turn: another template's text, or two turns in one."""
-    bled = [(row, mark) for row in rows for message in row.conversation.messages if (mark := _MARKERS.search(message.content))]
+    bled = with_marks(rows)
     if not bled:
         return []
-    return [Finding("error", f"{len({id(row) for row, _ in bled})} rows carry marks of a chat template inside a turn, as {bled[0][1].group()!r}",
+    return [Finding("error", f"{len(bled)} rows carry marks of a chat template inside a turn, as {bled[0][1]!r}",
                     bled[0][0].conversation.question, code="data.roles.bleed", rows=places([row for row, _ in bled]),
                     cure="write plain turns: the template is put around them here, and marks inside them end a turn in its midst")]  # fmt: skip
 
 
+def with_speakers(rows: Sequence[Row]) -> list[Row]:
+    """Rows with an answer in which a speaker is named at the start of a line: the next turn, taken into this one."""
+    return [row for row in rows if any(_SPEAKERS.search(m.content) for m in row.conversation.messages if m.role == "assistant")]
+
+
 def _bled_speakers(rows: Sequence[Row]) -> list[Finding]:
-    """Answers in which a speaker is named at the start of a line: the next turn, taken into this one."""
-    bled = [row for row in rows if any(_SPEAKERS.search(m.content) for m in row.conversation.messages if m.role == "assistant")]
+    bled = with_speakers(rows)
     if not bled:
         return []
     severity: Severity = "error" if len(bled) >= max(3, BLED * len(rows)) else "warning"
@@ -62,24 +70,49 @@ def _placeholders(rows: Sequence[Row]) -> list[Finding]:
                     code="data.placeholder", rows=places([row for row, _ in left]), cure="fill it in: the model will say it as it stands")]  # fmt: skip
 
 
-def _mojibake(rows: Sequence[Row]) -> list[Finding]:
-    """Text that was decoded as something that it is not, as ftfy judges it."""
+def decoded_wrongly(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Rows with text that was decoded as something that it is not, as ftfy judges it, and the first such text."""
     from ftfy.badness import is_bad
 
-    bad = [(row, message.content) for row in rows for message in row.conversation.messages if is_bad(message.content)]
+    return [(row, text) for row in rows if (text := next((m.content for m in row.conversation.messages if is_bad(m.content)), ""))]
+
+
+def _mojibake(rows: Sequence[Row]) -> list[Finding]:
+    bad = decoded_wrongly(rows)
     if not bad:
         return []
-    return [Finding("warning", f"{len({id(row) for row, _ in bad})} rows hold text decoded wrongly", bad[0][1][:200], code="data.mojibake",
-                    rows=places([row for row, _ in bad]), cure="read the source in its own encoding, or mend it with ftfy")]  # fmt: skip
+    return [Finding("warning", f"{len(bad)} rows hold text decoded wrongly", bad[0][1][:200], code="data.mojibake",
+                    rows=places([row for row, _ in bad]), cure="read the source in its own encoding, or let `check --fix` mend it")]  # fmt: skip
 
 
-def _languages(rows: Sequence[Row]) -> list[Finding]:
-    """Rows in another language than most, as py3langid tells it from the whole of a row's words; short rows are not judged."""
-    told: list[tuple[Row, str, float]] = []
+class Told(NamedTuple):
+    """A row, its language's code, and how sure that is, from 0 to 1."""
+
+    row: Row
+    language: str
+    confidence: float
+
+
+def languages(rows: Sequence[Row]) -> list[Told]:
+    """The taught rows' languages, as py3langid tells them from the whole of a row's words; short rows are left out."""
+    judged: list[tuple[Row, str]] = []
     for row in rows:
         text = " ".join(message.content for message in row.conversation.messages if message.role != "system")
         if row.kind == "taught" and len(text.split()) >= ENOUGH_TO_TELL:
-            told.append((row, *_identifier().classify(text)))
+            judged.append((row, text))
+    return [Told(row, *found) for (row, _), found in zip(judged, _classified(tuple(text for _, text in judged)), strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _classified(texts: tuple[str, ...]) -> list[tuple[str, float]]:
+    """Language and confidence of each text. The last result is kept: the check and the figures ask for the same texts."""
+    identify = _identifier().classify
+    return [identify(text) for text in texts]
+
+
+def _languages(rows: Sequence[Row]) -> list[Finding]:
+    """Rows in another language than most."""
+    told = languages(rows)
     most = Counter(language for _, language, _ in told).most_common(1)
     others = [(row, language) for row, language, confidence in told if language != most[0][0] and confidence >= SURE]
     if not others:
@@ -126,7 +159,8 @@ _DETECTORS = (
 """Those of detect-secrets that know a secret by its form; the ones that go by entropy take code and identifiers for secrets."""
 
 
-def _secrets(rows: Sequence[Row]) -> list[Finding]:
+def with_secrets(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Rows that hold a secret, and the kind of the first."""
     from detect_secrets.core.scan import scan_line
     from detect_secrets.settings import transient_settings
 
@@ -135,6 +169,11 @@ def _secrets(rows: Sequence[Row]) -> list[Finding]:
         for row in rows:
             lines = (line for message in row.conversation.messages for line in message.content.splitlines())
             found += [(row, secret.type) for line in lines for secret in scan_line(line)][:1]
+    return found
+
+
+def _secrets(rows: Sequence[Row]) -> list[Finding]:
+    found = with_secrets(rows)
     if not found:
         return []
     kinds = ", ".join(sorted({kind for _, kind in found}))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
+from backports import zstd
+
 from lorikeet.conversation import Source
 from lorikeet.errors import DataError
 
@@ -32,8 +34,8 @@ class Record(NamedTuple):
 
 Records = Iterator[Record | DataError]
 
-_COMPRESSED: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_BROKEN_STREAM = (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
+_COMPRESSED: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": zstd.open}
+_BROKEN_STREAM = (OSError, EOFError, lzma.LZMAError, zlib.error, zstd.ZstdError, ValueError)
 _JSON, _TABLE = (".jsonl", ".ndjson", ".json"), {".csv": ",", ".tsv": "\t"}
 _COLUMNAR = (".parquet", ".arrow")
 SUFFIXES = (*_JSON, *_TABLE, *_COLUMNAR)

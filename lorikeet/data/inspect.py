@@ -1,29 +1,44 @@
-"""What `lorikeet check` says: files, formats, refusals, findings, and rows painted by what gets loss."""
+"""What `lorikeet check` says: files, formats, refusals, findings, figures, and rows painted by what gets loss."""
 
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lorikeet.data import split
+from lorikeet.data import figures, split
 from lorikeet.data.checks import run_checks
-from lorikeet.data.hub import row_files
+from lorikeet.data.hub import fetch, row_files
 from lorikeet.data.sources import FileRows, read_file
 from lorikeet.data.split import Row
-from lorikeet.errors import DataError
+from lorikeet.errors import LorikeetError
 from lorikeet.evidence import Finding
-from lorikeet.progress import Terminal
-from lorikeet.recipe import LoadedRecipe, find_files, load_recipe
+from lorikeet.progress import Progress
+from lorikeet.recipe import HUB_ID, DataSettings, TrainSettings, find_files, load_recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lorikeet.data.template import Tokens
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was read and what was found."""
+    """What was read and what was found. `figures` as in data.json, or of it what needs no tokenizer; `long` are the rows that are too long."""
 
     files: list[FileRows]
-    findings: list[Finding]
-    parts: dict[str, int]
+    rows: list[Row] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    figures: Mapping[str, object] = field(default_factory=dict)
+    painted: list[str] = field(default_factory=list)
+    long: list[Row] = field(default_factory=list)
+
+    @property
+    def usable(self) -> list[Row]:
+        """The rows in their split; where refusals left none, all that could be read, to train on."""
+        return self.rows or [Row(row, "train", "", "taught") for file in self.files for row in file.rows]
 
     @property
     def refused(self) -> int:
@@ -32,6 +47,10 @@ class Inspection:
     @property
     def errors(self) -> int:
         return sum(f.severity == "error" for f in self.findings)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        return dict(sorted(Counter(f"{row.kind}/{row.part}" for row in self.rows).items()))
 
     def document(self) -> dict[str, object]:
         """The JSON form of docs/cli.md."""
@@ -48,6 +67,7 @@ class Inspection:
             ],
             "findings": [{**asdict(f), "example": f.excerpt} for f in self.findings],
             "parts": self.parts,
+            "figures": self.figures,
         }
 
 
@@ -55,37 +75,77 @@ _PART = re.compile(r"(?:^|[._-])(?:(train)|val|valid|validation|dev|test|eval)(?
 """What a file's name says of its part in a split; the first group is the rows to train on."""
 
 
-def files(paths: Sequence[Path]) -> Inspection:
-    """Read files of rows: as a split that somebody made where their names say train and test, else as a data set split by groups."""
-    read = [read_file(found) for path in paths for found in find_files(str(path))]
+def files(what: Sequence[str], progress: Progress, base: str = "", rows_of_hub: int | None = None, show: int = 0) -> Inspection:
+    """Read files of rows, or data sets of the Hub (owner/name@commit, the first `rows_of_hub` rows).
+
+    They are a split that somebody made where their names say train and test, else a data set split by groups. With a base, lengths
+    are counted in its tokens, and `show` rows are painted.
+    """
+    paths = [found for name in what for found in ([fetch(name, rows_of_hub, progress)] if HUB_ID.fullmatch(name) else find_files(name))]
+    read = [read_file(path) for path in paths]
     named = [_PART.search(file.path.name) for file in read]
     trained = [row for file, name in zip(read, named, strict=True) if name is None or name.group(1) for row in file.rows]
     held_out = [row for file, name in zip(read, named, strict=True) if name is not None and not name.group(1) for row in file.rows]
     made = bool(trained and held_out)
     rows = split.given(trained, held_out, seed=0, test_share=0.0) if made else split.by_groups([*trained, *held_out], seed=0, test_share=0.1)
-    return Inspection(read, run_checks(rows), _parts(rows))
+    findings, counted = run_checks(rows), figures.words(rows)
+    if not base or not rows:
+        return Inspection(read, rows, findings, counted)
+    tokenizer, limit = _tokenizer(base, progress), DataSettings.model_fields["max_tokens"].default
+    tokens = _rendered(tokenizer, rows, progress)
+    counts = [len(t.ids) for t in tokens]
+    counted |= {"lengths": figures.lengths(counts), "padding": figures.padding(counts, TrainSettings.model_fields["batch"].default, 0)}
+    long = figures.long_rows(rows, tokens, limit)
+    painted = _painted(tokenizer, rows, tokens, show)
+    return Inspection(read, rows, [*figures.too_long(long, limit), *findings], counted, painted, [row for row, _ in long])
 
 
-def recipe(path: Path) -> Inspection:
-    """Read all files that a recipe names, split as its data section says."""
+def recipe(path: Path, progress: Progress, show: int = 0) -> Inspection:
+    """Read all files that a recipe names, split as its data section says, in the tokens of its base; `show` rows painted."""
+    from lorikeet.data.stage import split_rows, tokenised
+
     loaded = load_recipe(path)
     columns = loaded.recipe.data.columns
-    files = {key: row_files(loaded, key, Terminal()) for key in loaded.recipe.data.sources()}
+    files = {key: row_files(loaded, key, progress) for key in loaded.recipe.data.sources()}
     read = [read_file(file, columns if key in ("train", "test") else None) for key, found in files.items() for file in found]
     if any(file.refused for file in read):
-        return Inspection(read, [], {})
-    rows, findings = _split(loaded)
-    return Inspection(read, findings, _parts(rows))
+        return Inspection(read)
+    rows, findings = split_rows(loaded, progress)
+    try:
+        tokenizer = _tokenizer(loaded.recipe.base, progress)
+    except LorikeetError as error:
+        if show:
+            raise
+        return Inspection(read, rows, [*findings, _uncounted(error)], figures.words(rows))
+    seen = tokenised(loaded, tokenizer, rows, progress)
+    found = [*figures.too_long(seen.long, loaded.recipe.data.max_tokens), *findings]
+    counted = figures.figures(loaded, rows, seen.tokens)
+    return Inspection(read, rows, found, counted, _painted(tokenizer, rows, seen.tokens, show), [row for row, _ in seen.long])
 
 
-def _split(loaded: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
-    from lorikeet.data.stage import split_rows
-
-    return split_rows(loaded, Terminal())
+def _uncounted(error: LorikeetError) -> Finding:
+    return Finding("note", f"lengths were not counted, and the mask was not tried: {error.message}", code="data.uncounted", cure=error.cure)
 
 
-def _parts(rows: Sequence[Row]) -> dict[str, int]:
-    return dict(sorted(Counter(f"{row.kind}/{row.part}" for row in rows).items()))
+def _tokenizer(base: str, progress: Progress) -> "PreTrainedTokenizerBase":
+    from lorikeet import bases
+
+    return bases.load_tokenizer(bases.prepare(base, progress))
+
+
+def _rendered(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], progress: Progress) -> list["Tokens"]:
+    from lorikeet.data.template import render_all
+
+    return render_all(tokenizer, [row.conversation for row in rows], progress)
+
+
+def _painted(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], tokens: Sequence["Tokens"], count: int) -> list[str]:
+    """Rows as the model sees them: text with loss in bold green (or between [[ and ]] without a terminal)."""
+    from lorikeet.data.template import preview
+
+    begin, end = ("\x1b[1;32m", "\x1b[0m") if sys.stdout.isatty() else ("[[", "]]")
+    return [f"--- {row.conversation.source} ({row.part})\n" + "".join(f"{begin}{text}{end}" if lossy else text for text, lossy in preview(tokenizer, seen))
+            for row, seen in list(zip(rows, tokens, strict=True))[:count]]  # fmt: skip
 
 
 def told(inspection: Inspection) -> str:
@@ -102,23 +162,5 @@ def told(inspection: Inspection) -> str:
         lines.append(f"{f.severity}: {f.code}: {f.what}" + (f": {f.excerpt!r}" if f.excerpt else ""))
         lines += [f"  {', '.join(f.rows)}"] if f.rows else []
         lines += [f"  cure: {f.cure}"] if f.cure else []
-    return "\n".join(lines)
-
-
-def painted(path: Path, count: int) -> str:
-    """Rows of a recipe as the model sees them: text with loss in bold green (or between [[ and ]] without a terminal)."""
-    import sys
-
-    from lorikeet import bases
-    from lorikeet.data.template import preview, render
-
-    if path.suffix not in (".yaml", ".yml"):
-        raise DataError("--show needs a recipe, which names the model whose template is used", "run: lorikeet check RECIPE --show N")
-    loaded = load_recipe(path)
-    tokenizer = bases.load_tokenizer(bases.prepare(loaded.recipe.base, Terminal()))
-    begin, end = ("\x1b[1;32m", "\x1b[0m") if sys.stdout.isatty() else ("[[", "]]")
-    blocks = []
-    for row in _split(loaded)[0][:count]:
-        runs = preview(tokenizer, render(tokenizer, row.conversation))
-        blocks.append(f"--- {row.conversation.source} ({row.part})\n" + "".join(f"{begin}{text}{end}" if lossy else text for text, lossy in runs))
-    return "\n".join(blocks)
+    lines += figures.told(inspection.figures)
+    return "\n".join([*lines, *inspection.painted])

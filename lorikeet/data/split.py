@@ -1,14 +1,15 @@
 """Who learns from what: groups of rows with one answer, and splits by whole groups or by wordings of taught answers.
 
 Seeded by content, so that rows appended later move the others as little as can be. By groups and out of scope they move
-none, unless an appended row joins two groups into one. By wordings a trained row stays trained once its answer has
-enough wordings; but held out are the two wordings with the lowest draws, so an appended wording can displace a held-out
-one, which is then trained on: compare runs over one state of the rows only.
+none, unless an appended row joins two groups into one, or brings a lower draw to a category so small that its lowest draw is
+held out. By wordings a trained row stays trained once its answer has enough wordings; but held out are the two wordings with
+the lowest draws, so an appended wording can displace a held-out one, which is then trained on: compare runs over one state
+of the rows only.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,8 @@ Part = Literal["train", "validation", "test"]
 Kind = Literal["taught", "out-of-scope", "never-taught"]
 ENOUGH_WORDINGS = 4
 """A group with fewer wordings is trained on whole: taking two away would leave too little to learn from."""
+ENOUGH_GROUPS = 8
+"""A category with fewer groups need not be held out: one to test and one to validate would be a large part of it."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,29 @@ def _draw(seed: int, *parts: str) -> float:
 
 
 def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:
-    """Whole groups to test (test_share) and validation (half of it); the rest is trained on. Near duplicates of a question are of its group."""
+    """Whole groups to test (test_share) and validation (half of it); the rest is trained on. Near duplicates of a question are of its group.
+
+    Stratified by category: each with enough groups is tested and validated on. A group is of its first row's category.
+    """
     names = _groups_with_near(rows)
-    parts: dict[str, Part] = {}
-    for name in set(names):
-        draw = _draw(seed, "group", name)
-        parts[name] = "test" if draw < test_share else "validation" if draw < 1.5 * test_share else "train"
+    strata: dict[str, dict[str, float]] = defaultdict(dict)
+    seen: set[str] = set()
+    for row, name in zip(rows, names, strict=True):
+        if name not in seen:
+            seen.add(name)
+            strata[row.category][name] = _draw(seed, "group", name)
+    parts = {name: part for draws in strata.values() for name, part in _parts_of(draws, test_share).items()}
     return [Row(row, parts[name], name, "taught") for row, name in zip(rows, names, strict=True)]
+
+
+def _parts_of(draws: Mapping[str, float], test_share: float) -> dict[str, Part]:
+    """The part of each group of a stratum, by its draw; where none fell to a part and there are enough groups, the lowest draw left goes to it."""
+    parts: dict[str, Part] = {name: "test" if draw < test_share else "validation" if draw < 1.5 * test_share else "train" for name, draw in draws.items()}
+    wanted: tuple[Part, ...] = ("test", "validation") if test_share and len(draws) >= ENOUGH_GROUPS else ()
+    for part in wanted:
+        if part not in parts.values() and (left := [name for name in draws if parts[name] == "train"]):
+            parts[min(left, key=lambda name: draws[name])] = part
+    return parts
 
 
 def given(rows: Sequence[Conversation], held_out: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:

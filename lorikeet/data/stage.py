@@ -5,23 +5,25 @@ Writes conversations.jsonl (one {messages, split, group, source, topic, category
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow
 import pyarrow.parquet
+from transformers import PreTrainedTokenizerBase
 
 from lorikeet.artifact import write_json
 from lorikeet.bases import load_tokenizer
 from lorikeet.conversation import Conversation
 from lorikeet.data import split
 from lorikeet.data.checks import leaked_probes, run_checks, untaught_suite
+from lorikeet.data.figures import figures, long_rows, too_long
 from lorikeet.data.hub import row_files
 from lorikeet.data.sources import read_all
 from lorikeet.data.split import Row
-from lorikeet.data.template import Tokens, opening, preview, render
+from lorikeet.data.template import Tokens, opening, preview, render_all
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
 from lorikeet.progress import Progress
@@ -73,31 +75,53 @@ def _with_system(talk: Conversation, persona: Persona) -> Conversation:
 
 
 def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> None:
-    """Do the stage in `folder`. DataError where a check of severity `error` fails or a row is too long."""
+    """Do the stage in `folder`. DataError where a check of severity `error` fails."""
     rows, findings = split_rows(recipe, progress)
+    _accept(findings, progress)
+    if not any(row.part == "train" for row in rows) or not any(row.part == "test" and row.kind == "taught" for row in rows):
+        raise DataError(f"{len(rows)} rows are too few to hold any out", "add rows; at least 20 different answers, or 4 wordings of each")
+    tokenizer = load_tokenizer(base)
+    seen = tokenised(recipe, tokenizer, rows, progress)
+    _accept(too_long(seen.long, recipe.recipe.data.max_tokens), progress)
+    write_json(folder / "preview.json", previews(tokenizer, rows, seen))
+    _write(rows, seen.tokens, folder)
+    write_json(folder / "findings.json", [asdict(f) for f in findings])
+    write_json(folder / "data.json", {**figures(recipe, rows, seen.tokens), "openings": len(seen.openings)})
+
+
+def _accept(findings: Sequence[Finding], progress: Progress) -> None:
     for finding in findings:
         if finding.severity == "error":
             excerpt = f": {finding.excerpt!r}" if finding.excerpt else ""
             raise DataError(f"{finding.code}: {finding.what}{excerpt} ({', '.join(finding.rows[:2])})", finding.cure)
         progress.say(f"  {finding.severity}: {finding.what}")
-    if not any(row.part == "train" for row in rows) or not any(row.part == "test" and row.kind == "taught" for row in rows):
-        raise DataError(f"{len(rows)} rows are too few to hold any out", "add rows; at least 20 different answers, or 4 wordings of each")
-    tokenizer = load_tokenizer(base)
-    tokens = []
-    for number, row in enumerate(rows, 1):
-        tokens.append(render(tokenizer, row.conversation))
-        if len(tokens[-1].ids) > recipe.recipe.data.max_tokens:
-            raise DataError(f"{row.conversation.source}: the row has {len(tokens[-1].ids)} tokens, data.max_tokens allows {recipe.recipe.data.max_tokens}",
-                            "raise data.max_tokens (costs memory) or shorten the row; nothing is cut in silence")  # fmt: skip
-        progress.step("rows rendered", number, len(rows))
-    whole = recipe.recipe.data.whole_wordings
-    cut = split.openings_only(rows, whole, recipe.recipe.seed) if whole else set()
-    shown = next(t for n, (t, row) in enumerate(zip(tokens, rows, strict=True)) if row.part == "train" and n not in cut)
-    write_json(folder / "preview.json", preview(tokenizer, shown))
-    tokens = [opening(t, recipe.recipe.data.opening_tokens) if n in cut else t for n, t in enumerate(tokens)]
-    _write(rows, tokens, folder)
-    write_json(folder / "findings.json", [asdict(f) for f in findings])
-    write_json(folder / "data.json", {**_figures(recipe, rows, tokens), "openings": len(cut)})
+
+
+class Tokenised(NamedTuple):
+    """The rows' tokens as training sees them, the positions of those cut to how their answer begins, and the rows that are too long."""
+
+    tokens: list[Tokens]
+    openings: set[int]
+    long: list[tuple[Row, Tokens]]
+
+
+def tokenised(recipe: LoadedRecipe, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], progress: Progress) -> Tokenised:
+    """Render every row once; DataError where the template cannot be learned from."""
+    settings = recipe.recipe.data
+    whole = render_all(tokenizer, [row.conversation for row in rows], progress)
+    cut = split.openings_only(rows, settings.whole_wordings, recipe.recipe.seed) if settings.whole_wordings else set()
+    tokens = [opening(t, settings.opening_tokens) if n in cut else t for n, t in enumerate(whole)]
+    return Tokenised(tokens, cut, long_rows(rows, whole, settings.max_tokens))
+
+
+def previews(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], seen: Tokenised) -> list[dict[str, object]]:
+    """The first row trained on of each sort, painted: taught or out of scope, whole or cut to its beginning."""
+    first: dict[tuple[str, bool], int] = {}
+    for n, row in enumerate(rows):
+        if row.part == "train":
+            first.setdefault((row.kind, n in seen.openings), n)
+    chosen = sorted(first.items(), key=lambda item: (item[0][1], item[1]))
+    return [{"source": str(rows[n].conversation.source), "cut": cut, "runs": preview(tokenizer, seen.tokens[n])} for (_, cut), n in chosen]
 
 
 def _write(rows: Sequence[Row], tokens: Sequence[Tokens], folder: Path) -> None:
@@ -122,20 +146,3 @@ def _write(rows: Sequence[Row], tokens: Sequence[Tokens], folder: Path) -> None:
         "kind": [row.kind for row in rows],
     })  # fmt: skip
     pyarrow.parquet.write_table(table, folder / "tokens.parquet")
-
-
-def _figures(recipe: LoadedRecipe, rows: Sequence[Row], tokens: Sequence[Tokens]) -> dict[str, object]:
-    trained = [t for t, row in zip(tokens, rows, strict=True) if row.part == "train"]
-    taught = [row for row in rows if row.kind == "taught"]
-    held_out_groups = {r.group for r in taught if r.part == "test"} & {r.group for r in taught if r.part == "train"}
-    return {
-        "rows": len(rows),
-        "split": "wordings" if held_out_groups else "groups",
-        "parts": dict(Counter(f"{row.kind}/{row.part}" for row in rows)),
-        "answers": len({row.group for row in taught}),
-        "tokens": sum(len(t.ids) for t in trained),
-        "supervised_tokens": sum(sum(t.supervised) for t in trained),
-        "longest": max(len(t.ids) for t in tokens),
-        "files": sorted({row.conversation.source.file for row in rows}),
-        "system": recipe.persona.system,
-    }

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lorikeet.conversation import Conversation, Message
 from lorikeet.errors import DataError
+from lorikeet.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ def render(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> Tokens:
         for at in turn:
             supervised[at] = at <= (stops[0] if said >= 0 else stops[-1])
     return Tokens(ids, supervised)
+
+
+def render_all(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation], progress: Progress) -> list[Tokens]:
+    """`render` of every row, in order."""
+    tokens = []
+    for number, row in enumerate(rows, 1):
+        tokens.append(render(tokenizer, row))
+        progress.step("rows rendered", number, len(rows))
+    return tokens
 
 
 def _start(whole: str, prompt: str, answer: str) -> int | None:

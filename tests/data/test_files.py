@@ -7,6 +7,7 @@ import lzma
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 from lorikeet.data.files import records
 from lorikeet.errors import DataError
@@ -48,6 +49,9 @@ LINES = "\n".join(json.dumps(row) for row in ROWS)
         ("rows.jsonl.gz", gzip.compress(LINES.encode())),
         ("rows.json.bz2", bz2.compress(json.dumps(ROWS).encode())),
         ("rows.csv.xz", lzma.compress(TABLE.encode())),
+        ("rows.csv.zst", zstd.compress(TABLE.encode())),
+        ("rows.json.zst", zstd.compress(b"\xef\xbb\xbf" + json.dumps(ROWS).encode())),
+        ("rows.jsonl.zst", zstd.compress(LINES.encode())),
     ],
 )
 def test_every_kind_gives_the_same_rows(tmp_path: Path, name: str, content: bytes | str) -> None:
@@ -79,7 +83,7 @@ def test_one_text_that_is_not_utf8_costs_its_own_row_alone(tmp_path: Path) -> No
     assert refused == ["rows.parquet, row 4: not UTF-8 text"]
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json.bz2", "rows.csv.xz", "rows.parquet", "rows.arrow"])
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json.bz2", "rows.csv.xz", "rows.jsonl.zst", "rows.parquet", "rows.arrow"])
 def test_a_damaged_file_is_refused_and_nothing_raised(tmp_path: Path, name: str) -> None:
     rows, refused = read(written(tmp_path, name, b"not what the name says"))
     assert (rows, len(refused)) == ([], 1)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ WHOLE = {
     "rows.csv": TABLE,
     "rows.tsv": TABLE.replace(b",", b"\t"),
     "rows.jsonl.gz": gzip.compress(LINES, mtime=0),
+    "rows.jsonl.zst": zstd.compress(LINES),
     "rows.parquet": b"",
 }
 TOKENS = [

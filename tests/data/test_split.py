@@ -1,12 +1,13 @@
 """Splits: no answer and no wording on both sides, and the same split every time."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from lorikeet.conversation import Conversation, Source, conversation
 from lorikeet.data import split
-from lorikeet.data.split import ENOUGH_WORDINGS, Row, by_groups, by_wordings, groups_of, is_taught_set, never_taught, out_of_scope
+from lorikeet.data.split import ENOUGH_GROUPS, ENOUGH_WORDINGS, Row, by_groups, by_wordings, groups_of, is_taught_set, never_taught, out_of_scope
 from lorikeet.scoring import fold
 
 
@@ -36,6 +37,21 @@ def test_folding_keeps_what_differs_apart(first: str, second: str) -> None:
 @pytest.mark.parametrize(("first", "second"), [("कि", "की"), ("กี่", "กู่")])
 def test_folding_keeps_vowel_signs(first: str, second: str) -> None:
     assert fold(first) != fold(second)
+
+
+def test_every_category_with_enough_groups_is_tested_and_validated_on() -> None:
+    rows = [replace(row(f"q{c} {n}", f"a{c} {n}"), category=f"c{c}") for c in range(30) for n in range(ENOUGH_GROUPS)]
+    halves = by_groups(rows, 7, 0.1)
+    held_out = {part: {r.conversation.category for r in halves if r.part == part} for part in ("train", "validation", "test")}
+    assert held_out["test"] == held_out["validation"] == held_out["train"] == {f"c{c}" for c in range(30)}
+    without = [replace(r, category="") for r in rows]
+    assert len({r.conversation.answer[:4] for r in by_groups(without, 7, 0.1) if r.part == "test"}) < 30, "the draws alone leave categories out"
+
+
+def test_a_small_category_need_not_be_held_out_and_no_share_holds_nothing_out() -> None:
+    rows = [replace(row(f"q{n}", f"a{n}"), category="c") for n in range(ENOUGH_GROUPS - 1)]
+    assert {r.part for r in by_groups(rows, 7, 1e-9)} == {"train"}
+    assert {r.part for r in by_groups([*rows, *rows], 7, 0.0)} == {"train"}
 
 
 def test_rows_with_one_answer_are_one_group() -> None:
@@ -77,7 +93,7 @@ def test_shares_are_about_what_was_asked_for() -> None:
     assert (count["test"], count["validation"]) == (pytest.approx(200, abs=50), pytest.approx(100, abs=40))
 
 
-def test_a_split_by_groups_is_the_same_again_and_another_under_another_seed() -> None:
+def test_a_halvesby_groups_is_the_same_again_and_another_under_another_seed() -> None:
     rows = taught(60, 1)
     assert by_groups(rows, 7, 0.2) == by_groups(rows, 7, 0.2)
     assert parts(by_groups(rows, 7, 0.2)) != parts(by_groups(rows, 8, 0.2))
@@ -149,7 +165,7 @@ def test_a_wording_appended_can_displace_a_held_out_one() -> None:
     assert Counter(part for part in after.values()) == {"train": 100, "validation": 20, "test": 20}
 
 
-def test_a_split_by_wordings_is_another_under_another_seed() -> None:
+def test_a_halvesby_wordings_is_another_under_another_seed() -> None:
     assert parts(by_wordings(taught(12, 6), 7)) != parts(by_wordings(taught(12, 6), 8))
 
 

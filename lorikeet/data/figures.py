@@ -1,0 +1,114 @@
+"""What a data set looks like in figures: lengths in tokens, turns, languages, categories, repeated answers, padding against packing."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lorikeet.data.contents import languages, places
+from lorikeet.data.split import Row
+from lorikeet.evidence import Finding
+from lorikeet.recipe import LoadedRecipe
+from lorikeet.scoring import fold
+
+if TYPE_CHECKING:
+    from lorikeet.data.template import Tokens
+
+BARS = 16
+"""Bars of the histogram at most."""
+REPEATED = 3
+"""Rows from which an answer counts as repeated."""
+
+
+def figures(recipe: LoadedRecipe, rows: Sequence[Row], tokens: Sequence["Tokens"]) -> dict[str, object]:
+    """Everything that data.json holds. `tokens` are the rows' own, as training sees them, in the same order."""
+    trained = [t for t, row in zip(tokens, rows, strict=True) if row.part == "train"]
+    taught = [row for row in rows if row.kind == "taught"]
+    held_out_groups = {r.group for r in taught if r.part == "test"} & {r.group for r in taught if r.part == "train"}
+    return {
+        "rows": len(rows),
+        "split": "wordings" if held_out_groups else "groups",
+        "parts": dict(Counter(f"{row.kind}/{row.part}" for row in rows)),
+        "answers": len({row.group for row in taught}),
+        "tokens": sum(len(t.ids) for t in trained),
+        "supervised_tokens": sum(sum(t.supervised) for t in trained),
+        "longest": max(len(t.ids) for t in tokens),
+        "files": sorted({row.conversation.source.file for row in rows}),
+        "system": recipe.persona.system,
+        "lengths": lengths([len(t.ids) for t in trained]),
+        "padding": padding([len(t.ids) for t in trained], recipe.recipe.train.batch, recipe.recipe.seed),
+        **words(rows),
+    }
+
+
+def words(rows: Sequence[Row]) -> dict[str, object]:
+    """What can be counted without a tokenizer: question-answer turns a row, languages, categories, and answers of REPEATED rows or more."""
+    answers = Counter(fold(row.conversation.answer) for row in rows)
+    first = {fold(row.conversation.answer): row.conversation.answer for row in reversed(rows)}
+    return {
+        "turns": dict(sorted(Counter(sum(m.role == "assistant" for m in row.conversation.messages) for row in rows).items())),
+        "languages": dict(Counter(told.language for told in languages(rows)).most_common()),
+        "categories": dict(Counter(row.conversation.category for row in rows if row.conversation.category).most_common()),
+        "repeated": [{"answer": first[said][:200], "rows": count} for said, count in answers.most_common(5) if count >= REPEATED],
+    }
+
+
+def lengths(counts: Sequence[int]) -> dict[str, object]:
+    """Quantiles of the rows' lengths in tokens, and a histogram: each bar's upper end (included) and its rows."""
+    ordered = sorted(counts)
+    if not ordered:
+        return {"median": 0, "p90": 0, "p99": 0, "longest": 0, "bars": []}
+    width = max(1, math.ceil(ordered[-1] / BARS))
+    bars = Counter((n - 1) // width for n in ordered)
+    at = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in (("median", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    return {**at, "longest": ordered[-1], "bars": [{"to": (n + 1) * width, "rows": bars[n]} for n in range(max(bars) + 1)]}
+
+
+def padding(counts: Sequence[int], batch: int, seed: int) -> dict[str, float]:
+    """Share of a batch's places that hold no token: rows drawn at random, rows of like length together (as training does), and packed."""
+    drawn = list(counts)
+    random.Random(seed).shuffle(drawn)
+    return {"random": _padded(drawn, batch), "by_length": _padded(sorted(counts), batch), "packed": 0.0}
+
+
+def _padded(counts: Sequence[int], batch: int) -> float:
+    batches = [counts[at : at + batch] for at in range(0, len(counts), batch)]
+    places = sum(max(rows) * len(rows) for rows in batches)
+    return round(1 - sum(counts) / places, 4) if places else 0.0
+
+
+def long_rows(rows: Sequence[Row], tokens: Sequence["Tokens"], limit: int) -> list[tuple[Row, "Tokens"]]:
+    """The rows of more than `limit` tokens."""
+    return [(row, t) for row, t in zip(rows, tokens, strict=True) if len(t.ids) > limit]
+
+
+def too_long(long: Sequence[tuple[Row, "Tokens"]], limit: int) -> list[Finding]:
+    """An `error` where there are such rows: nothing is cut in silence."""
+    if not long:
+        return []
+    cut = sum(len(t.ids) - limit for _, t in long)
+    lost = sum(sum(t.supervised[limit:]) for _, t in long)
+    what = f"{len(long)} rows have more than {limit} tokens, the longest {max(len(t.ids) for _, t in long)}; cut there they would lose {cut}, {lost} with loss"
+    return [Finding("error", what, long[0][0].conversation.question[:200], code="data.long", rows=places([row for row, _ in long]),
+                    cure="raise data.max_tokens (costs memory), or shorten the rows; nothing is cut in silence")]  # fmt: skip
+
+
+def told(figures: Mapping[str, object]) -> list[str]:
+    """The figures for a reader, in lines. Those that need a tokenizer are left out where they were not counted."""
+    lines = []
+    shape, padded = figures.get("lengths"), figures.get("padding")
+    if isinstance(shape, dict) and shape["bars"]:
+        lines.append(f"tokens a row: median {shape['median']}, 90 % up to {shape['p90']}, 99 % up to {shape['p99']}, longest {shape['longest']}")
+        most = max(bar["rows"] for bar in shape["bars"])
+        lines += [f"  up to {bar['to']:5} {'#' * math.ceil(40 * bar['rows'] / most):40} {bar['rows']}" for bar in shape["bars"]]
+    if isinstance(padded, dict):
+        lines.append(f"of a batch is padding: {padded['random']:.0%} of rows drawn at random, {padded['by_length']:.0%} of rows of like length, 0 % packed")
+    for name, unit in (("turns", "answers a row"), ("languages", "languages"), ("categories", "categories")):
+        counted = figures.get(name)
+        if isinstance(counted, dict) and counted:
+            shown = [f"{key} {count}" for key, count in list(counted.items())[:8]]
+            lines.append(f"{unit}: {', '.join(shown)}" + f" and {len(counted) - 8} more" * (len(counted) > 8))
+    repeated = figures.get("repeated")
+    lines += [f"said in {r['rows']} rows: {r['answer'][:100]!r}" for r in repeated] if isinstance(repeated, list) else []
+    return lines

@@ -1,0 +1,145 @@
+"""A cleaned copy of files of rows, with a list of what was left out or mended and why. The files themselves stay as they are."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lorikeet.conversation import Source
+from lorikeet.data.checks import copies, leaks, near_leaks, run_checks
+from lorikeet.data.contents import decoded_wrongly, with_marks, with_secrets, with_speakers
+from lorikeet.data.files import records
+from lorikeet.data.sources import FileRows
+from lorikeet.data.split import Row
+from lorikeet.errors import DataError, RecipeError
+from lorikeet.evidence import Finding
+
+CHANGES = "changes.jsonl"
+SHOWN = "data.secret"
+"""Rows left out with this code are not written to the list of changes."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What was done: the cleaned files, how many rows were left out or mended by code, and the findings that stay."""
+
+    folder: Path
+    files: list[Path]
+    dropped: dict[str, int]
+    mended: int
+    left: list[Finding]
+
+    @property
+    def errors(self) -> int:
+        return sum(f.severity == "error" for f in self.left)
+
+    def document(self) -> dict[str, object]:
+        return {"folder": str(self.folder), "files": [str(f) for f in self.files], "dropped": self.dropped, "mended": self.mended,
+                "left": [f"{f.severity}: {f.code}: {f.what}" for f in self.left]}  # fmt: skip
+
+
+def to_drop(rows: Sequence[Row], long: Sequence[Row] = ()) -> dict[Source, tuple[str, str]]:
+    """Rows to leave out, by place: the code, and why. Of a leak the row that training uses goes: what is held out stays what it was."""
+    reasons: dict[Source, tuple[str, str]] = {}
+
+    def drop(row: Row, code: str, why: str) -> None:
+        reasons.setdefault(row.conversation.source, (code, why))
+
+    for row, kind in with_secrets(rows):
+        drop(row, SHOWN, kind)
+    for row, mark in with_marks(rows):
+        drop(row, "data.roles.bleed", f"a mark of a chat template inside a turn: {mark!r}")
+    for row in with_speakers(rows):
+        drop(row, "data.roles.bleed", "an answer names a speaker at the start of a line")
+    for row in long:
+        drop(row, "data.long", "longer than data.max_tokens")
+    for row in rows:
+        if row.conversation.liked is False:
+            drop(row, "data.disliked", "the answer is labelled as disliked")
+    for first, *others in copies([row for row in rows if row.conversation.source not in reasons]):
+        for row in others:
+            drop(row, "data.duplicate.exact", f"a copy of {first.conversation.source}")
+    kept = [row for row in rows if row.conversation.source not in reasons]
+    for asked, used in leaks(kept):
+        drop(used, "data.leak.exact", f"asks what the held-out {asked.conversation.source} asks")
+    kept = [row for row in kept if row.conversation.source not in reasons]
+    for asked, used in near_leaks(kept):
+        drop(used, "data.leak.near", f"asks nearly what the held-out {asked.conversation.source} asks")
+    return reasons
+
+
+def fix(files: Sequence[FileRows], rows: Sequence[Row], long: Sequence[Row], folder: Path) -> Fixed:
+    """Write the cleaned files into `folder`, each as JSONL with its own keys, and CHANGES beside them.
+
+    Raises RecipeError where the folder holds something already, or two files have one name.
+    """
+    names = [f"{file.path.name.split('.')[0]}.jsonl" for file in files]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise RecipeError(f"--fix would write two files called {twice[0]}", "rename one of them, or clean one at a time")
+    if folder.exists() and any(folder.iterdir()):
+        raise RecipeError(f"{folder} holds something already", "name a folder that is new or empty: --fix writes over nothing")
+    folder.mkdir(parents=True, exist_ok=True)
+    reasons = to_drop(rows, long)
+    bad = {row.conversation.source for row, _ in decoded_wrongly(rows)} - reasons.keys()
+    dropped: Counter[str] = Counter()
+    with (folder / CHANGES).open("w", encoding="utf-8") as changes:
+        for file, name in zip(files, names, strict=True):
+            for change in _copy(file, reasons, bad, folder / name):
+                dropped[str(change["code"])] += change["action"] == "dropped"
+                changes.write(json.dumps(change, ensure_ascii=False, default=str) + "\n")
+    left = [_mended_row(row) if row.conversation.source in bad else row for row in rows if row.conversation.source not in reasons]
+    return Fixed(folder, [folder / name for name in names], {code: n for code, n in dropped.items() if n}, len(bad), run_checks(left) if left else [])
+
+
+def _copy(file: FileRows, reasons: Mapping[Source, tuple[str, str]], bad: set[Source], path: Path) -> list[dict[str, object]]:
+    """Write a file's rows that stay, and say what became of the others."""
+    changes: list[dict[str, object]] = []
+    refused = {error.message.partition(": ")[0]: error.message for error in file.refused}
+    with path.open("w", encoding="utf-8") as copy:
+        for record in records(file.path):
+            if isinstance(record, DataError):
+                changes.append({"action": "dropped", "code": "data.refused", "why": record.message, "row": None})
+                continue
+            value, source = record.value, record.source
+            place = {"file": source.file, source.counted: source.line}
+            if source in reasons:
+                code, why = reasons[source]
+                changes.append({"action": "dropped", "code": code, "why": why, **place, "row": None if code == SHOWN else value})
+            elif reason := refused.get(str(source), ""):
+                changes.append({"action": "dropped", "code": "data.refused", "why": reason, **place, "row": value})
+            else:
+                if source in bad:
+                    changes.append({"action": "mended", "code": "data.mojibake", "why": "text decoded wrongly", **place, "row": value})
+                    value = _mended(value)
+                copy.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    return changes
+
+
+def _mended(value: Any) -> Any:
+    """The value with every text in it decoded as it should have been, as ftfy tells."""
+    import ftfy
+
+    if isinstance(value, str):
+        return ftfy.fix_encoding(value)
+    if isinstance(value, Mapping):
+        return {key: _mended(inner) for key, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _mended_row(row: Row) -> Row:
+    messages = tuple(replace(m, content=_mended(m.content)) for m in row.conversation.messages)
+    return replace(row, conversation=replace(row.conversation, messages=messages))
+
+
+def told(fixed: Fixed) -> str:
+    """What was done, for a reader."""
+    done = ", ".join(f"{code} {count}" for code, count in sorted(fixed.dropped.items())) or "none"
+    lines = [
+        f"rows left out: {done}",
+        f"rows mended: {fixed.mended}",
+        *(f"written: {path}" for path in fixed.files),
+        f"why, row by row: {fixed.folder / CHANGES}",
+    ]
+    return "\n".join(lines + [f"left for you: {f.severity}: {f.code}: {f.what}" for f in fixed.left])
