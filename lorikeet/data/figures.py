@@ -4,7 +4,9 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+import numpy as np
 
 from lorikeet.data.contents import languages, places
 from lorikeet.data.split import Row
@@ -12,18 +14,15 @@ from lorikeet.evidence import Finding
 from lorikeet.recipe import LoadedRecipe
 from lorikeet.scoring import fold
 
-if TYPE_CHECKING:
-    from lorikeet.data.template import Tokens
-
 BARS = 16
 """Bars of the histogram at most."""
 REPEATED = 3
 """Rows from which an answer counts as repeated."""
 
 
-def figures(recipe: LoadedRecipe, rows: Sequence[Row], tokens: Sequence["Tokens"]) -> dict[str, object]:
-    """Everything that data.json holds. `tokens` are the rows' own, as training sees them, in the same order."""
-    trained = [t for t, row in zip(tokens, rows, strict=True) if row.part == "train"]
+def figures(recipe: LoadedRecipe, rows: Sequence[Row], lengths: np.ndarray, supervised: np.ndarray) -> dict[str, object]:
+    """Everything that data.json holds. `lengths` and `supervised` count each row's tokens, and those with loss, as training sees them."""
+    trained = np.array([row.part == "train" for row in rows])
     taught = [row for row in rows if row.kind == "taught"]
     held_out_groups = {r.group for r in taught if r.part == "test"} & {r.group for r in taught if r.part == "train"}
     return {
@@ -31,15 +30,19 @@ def figures(recipe: LoadedRecipe, rows: Sequence[Row], tokens: Sequence["Tokens"
         "split": "wordings" if held_out_groups else "groups",
         "parts": dict(Counter(f"{row.kind}/{row.part}" for row in rows)),
         "answers": len({row.group for row in taught}),
-        "tokens": sum(len(t.ids) for t in trained),
-        "supervised_tokens": sum(sum(t.supervised) for t in trained),
-        "longest": max(len(t.ids) for t in tokens),
+        "tokens": int(lengths[trained].sum()),
+        "supervised_tokens": int(supervised[trained].sum()),
+        "longest": int(lengths.max()),
         "files": sorted({row.conversation.source.file for row in rows}),
         "system": recipe.persona.system,
-        "lengths": lengths([len(t.ids) for t in trained]),
-        "padding": padding([len(t.ids) for t in trained], recipe.recipe.train.batch, recipe.recipe.seed),
+        **shape(lengths[trained].tolist(), recipe.recipe.train.batch, recipe.recipe.seed),
         **words(rows),
     }
+
+
+def shape(counts: Sequence[int], batch: int, seed: int) -> dict[str, object]:
+    """How long the rows are, and what a batch of so many wastes on padding."""
+    return {"lengths": lengths(counts), "padding": padding(counts, batch, seed)}
 
 
 def words(rows: Sequence[Row]) -> dict[str, object]:
@@ -78,19 +81,21 @@ def _padded(counts: Sequence[int], batch: int) -> float:
     return round(1 - sum(counts) / places, 4) if places else 0.0
 
 
-def long_rows(rows: Sequence[Row], tokens: Sequence["Tokens"], limit: int) -> list[tuple[Row, "Tokens"]]:
-    """The rows of more than `limit` tokens."""
-    return [(row, t) for row, t in zip(rows, tokens, strict=True) if len(t.ids) > limit]
+class LongRow(NamedTuple):
+    """A row that is too long: its tokens, and how many with loss a cut would lose."""
+
+    row: Row
+    tokens: int
+    lost: int
 
 
-def too_long(long: Sequence[tuple[Row, "Tokens"]], limit: int) -> list[Finding]:
-    """An `error` where there are such rows: nothing is cut in silence."""
+def too_long(long: Sequence[LongRow], limit: int) -> list[Finding]:
+    """An `error` where rows have more than `limit` tokens: nothing is cut in silence."""
     if not long:
         return []
-    cut = sum(len(t.ids) - limit for _, t in long)
-    lost = sum(sum(t.supervised[limit:]) for _, t in long)
-    what = f"{len(long)} rows have more than {limit} tokens, the longest {max(len(t.ids) for _, t in long)}; cut there they would lose {cut}, {lost} with loss"
-    return [Finding("error", what, long[0][0].conversation.question[:200], code="data.long", rows=places([row for row, _ in long]),
+    what = f"{len(long)} rows have more than {limit} tokens, the longest {max(r.tokens for r in long)}; cut there they would lose " \
+           f"{sum(r.tokens - limit for r in long)}, {sum(r.lost for r in long)} with loss"  # fmt: skip
+    return [Finding("error", what, long[0].row.conversation.question[:200], code="data.long", rows=places([r.row for r in long]),
                     cure="raise data.max_tokens (costs memory), or shorten the rows; nothing is cut in silence")]  # fmt: skip
 
 

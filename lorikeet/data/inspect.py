@@ -21,7 +21,7 @@ from lorikeet.recipe import HUB_ID, DataSettings, TrainSettings, find_files, loa
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lorikeet.data.template import Tokens
+    from lorikeet.data.tokens import Seen
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,17 @@ def files(what: Sequence[str], progress: Progress, base: str = "", rows_of_hub: 
     findings, counted = run_checks(rows), figures.words(rows)
     if not base or not rows:
         return Inspection(read, rows, findings, counted)
-    tokenizer, limit = _tokenizer(base, progress), DataSettings.model_fields["max_tokens"].default
-    tokens = _rendered(tokenizer, rows, progress)
-    counts = [len(t.ids) for t in tokens]
-    counted |= {"lengths": figures.lengths(counts), "padding": figures.padding(counts, TrainSettings.model_fields["batch"].default, 0)}
-    long = figures.long_rows(rows, tokens, limit)
-    painted = _painted(tokenizer, rows, tokens, show)
-    return Inspection(read, rows, [*figures.too_long(long, limit), *findings], counted, painted, [row for row, _ in long])
+    from lorikeet.data.tokens import tokenise
+
+    limit, batch = DataSettings.model_fields["max_tokens"].default, TrainSettings.model_fields["batch"].default
+    seen = tokenise(_tokenizer(base, progress), rows, None, progress, limit=limit, paint=range(show))
+    counted |= figures.shape(seen.lengths.tolist(), batch, 0)
+    return Inspection(read, rows, [*figures.too_long(seen.long, limit), *findings], counted, _painted(rows, seen), [r.row for r in seen.long])
 
 
 def recipe(path: Path, progress: Progress, show: int = 0) -> Inspection:
     """Read all files that a recipe names, split as its data section says, in the tokens of its base; `show` rows painted."""
-    from lorikeet.data.stage import split_rows, tokenised
+    from lorikeet.data.stage import as_trained, cut, split_rows
 
     loaded = load_recipe(path)
     columns = loaded.recipe.data.columns
@@ -117,10 +116,10 @@ def recipe(path: Path, progress: Progress, show: int = 0) -> Inspection:
         if show:
             raise
         return Inspection(read, rows, [*findings, _uncounted(error)], figures.words(rows))
-    seen = tokenised(loaded, tokenizer, rows, progress)
+    seen = as_trained(loaded, tokenizer, rows, cut(loaded, rows), None, range(show), progress)
     found = [*figures.too_long(seen.long, loaded.recipe.data.max_tokens), *findings]
-    counted = figures.figures(loaded, rows, seen.tokens)
-    return Inspection(read, rows, found, counted, _painted(tokenizer, rows, seen.tokens, show), [row for row, _ in seen.long])
+    counted = figures.figures(loaded, rows, seen.lengths, seen.supervised)
+    return Inspection(read, rows, found, counted, _painted(rows, seen), [r.row for r in seen.long])
 
 
 def _uncounted(error: LorikeetError) -> Finding:
@@ -133,19 +132,11 @@ def _tokenizer(base: str, progress: Progress) -> "PreTrainedTokenizerBase":
     return bases.load_tokenizer(bases.prepare(base, progress))
 
 
-def _rendered(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], progress: Progress) -> list["Tokens"]:
-    from lorikeet.data.template import render_all
-
-    return render_all(tokenizer, [row.conversation for row in rows], progress)
-
-
-def _painted(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], tokens: Sequence["Tokens"], count: int) -> list[str]:
+def _painted(rows: Sequence[Row], seen: "Seen") -> list[str]:
     """Rows as the model sees them: text with loss in bold green (or between [[ and ]] without a terminal)."""
-    from lorikeet.data.template import preview
-
     begin, end = ("\x1b[1;32m", "\x1b[0m") if sys.stdout.isatty() else ("[[", "]]")
-    return [f"--- {row.conversation.source} ({row.part})\n" + "".join(f"{begin}{text}{end}" if lossy else text for text, lossy in preview(tokenizer, seen))
-            for row, seen in list(zip(rows, tokens, strict=True))[:count]]  # fmt: skip
+    return [f"--- {rows[n].conversation.source} ({rows[n].part})\n" + "".join(f"{begin}{text}{end}" if lossy else text for text, lossy in runs)
+            for n, runs in seen.painted.items()]  # fmt: skip
 
 
 def told(inspection: Inspection) -> str:

@@ -8,10 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
 
-import pyarrow
-import pyarrow.parquet
 from transformers import PreTrainedTokenizerBase
 
 from lorikeet.artifact import write_json
@@ -19,11 +16,11 @@ from lorikeet.bases import load_tokenizer
 from lorikeet.conversation import Conversation
 from lorikeet.data import split
 from lorikeet.data.checks import leaked_probes, run_checks, untaught_suite
-from lorikeet.data.figures import figures, long_rows, too_long
+from lorikeet.data.figures import figures, too_long
 from lorikeet.data.hub import row_files
 from lorikeet.data.sources import read_all
 from lorikeet.data.split import Row
-from lorikeet.data.template import Tokens, opening, preview, render_all
+from lorikeet.data.tokens import Seen, tokenise
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
 from lorikeet.progress import Progress
@@ -81,12 +78,15 @@ def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> N
     if not any(row.part == "train" for row in rows) or not any(row.part == "test" and row.kind == "taught" for row in rows):
         raise DataError(f"{len(rows)} rows are too few to hold any out", "add rows; at least 20 different answers, or 4 wordings of each")
     tokenizer = load_tokenizer(base)
-    seen = tokenised(recipe, tokenizer, rows, progress)
+    openings = cut(recipe, rows)
+    shown = _one_of_each(rows, openings)
+    seen = as_trained(recipe, tokenizer, rows, openings, folder / "tokens.parquet", shown, progress)
     _accept(too_long(seen.long, recipe.recipe.data.max_tokens), progress)
-    write_json(folder / "preview.json", previews(tokenizer, rows, seen))
-    _write(rows, seen.tokens, folder)
+    painted = [{"source": str(rows[n].conversation.source), "cut": n in openings, "runs": seen.painted[n]} for n in shown]
+    write_json(folder / "preview.json", painted)
+    _write(rows, folder)
     write_json(folder / "findings.json", [asdict(f) for f in findings])
-    write_json(folder / "data.json", {**figures(recipe, rows, seen.tokens), "openings": len(seen.openings)})
+    write_json(folder / "data.json", {**figures(recipe, rows, seen.lengths, seen.supervised), "openings": len(openings)})
 
 
 def _accept(findings: Sequence[Finding], progress: Progress) -> None:
@@ -97,34 +97,36 @@ def _accept(findings: Sequence[Finding], progress: Progress) -> None:
         progress.say(f"  {finding.severity}: {finding.what}")
 
 
-class Tokenised(NamedTuple):
-    """The rows' tokens as training sees them, the positions of those cut to how their answer begins, and the rows that are too long."""
-
-    tokens: list[Tokens]
-    openings: set[int]
-    long: list[tuple[Row, Tokens]]
+def cut(recipe: LoadedRecipe, rows: Sequence[Row]) -> set[int]:
+    """Positions of the rows that teach only how their answer begins."""
+    whole = recipe.recipe.data.whole_wordings
+    return split.openings_only(rows, whole, recipe.recipe.seed) if whole else set()
 
 
-def tokenised(recipe: LoadedRecipe, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], progress: Progress) -> Tokenised:
-    """Render every row once; DataError where the template cannot be learned from."""
+def as_trained(
+    recipe: LoadedRecipe,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    openings: set[int],
+    path: Path | None,
+    paint: Sequence[int],
+    progress: Progress,
+) -> Seen:
+    """The rows' tokens as the recipe's training sees them, in `path` where one is given."""
     settings = recipe.recipe.data
-    whole = render_all(tokenizer, [row.conversation for row in rows], progress)
-    cut = split.openings_only(rows, settings.whole_wordings, recipe.recipe.seed) if settings.whole_wordings else set()
-    tokens = [opening(t, settings.opening_tokens) if n in cut else t for n, t in enumerate(whole)]
-    return Tokenised(tokens, cut, long_rows(rows, whole, settings.max_tokens))
+    return tokenise(tokenizer, rows, path, progress, limit=settings.max_tokens, openings=openings, opening_tokens=settings.opening_tokens, paint=paint)
 
 
-def previews(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], seen: Tokenised) -> list[dict[str, object]]:
-    """The first row trained on of each sort, painted: taught or out of scope, whole or cut to its beginning."""
-    first: dict[tuple[str, bool], int] = {}
+def _one_of_each(rows: Sequence[Row], openings: set[int]) -> list[int]:
+    """The first row trained on of each sort: whole or cut to its beginning, taught or out of scope."""
+    first: dict[tuple[bool, str], int] = {}
     for n, row in enumerate(rows):
         if row.part == "train":
-            first.setdefault((row.kind, n in seen.openings), n)
-    chosen = sorted(first.items(), key=lambda item: (item[0][1], item[1]))
-    return [{"source": str(rows[n].conversation.source), "cut": cut, "runs": preview(tokenizer, seen.tokens[n])} for (_, cut), n in chosen]
+            first.setdefault((n in openings, row.kind), n)
+    return sorted(first.values(), key=lambda n: (n in openings, n))
 
 
-def _write(rows: Sequence[Row], tokens: Sequence[Tokens], folder: Path) -> None:
+def _write(rows: Sequence[Row], folder: Path) -> None:
     with (folder / "conversations.jsonl").open("w", encoding="utf-8") as file:
         for row in rows:
             talk = row.conversation
@@ -139,10 +141,3 @@ def _write(rows: Sequence[Row], tokens: Sequence[Tokens], folder: Path) -> None:
                 "mode": talk.mode,
             }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    table = pyarrow.table({
-        "ids": pyarrow.array([t.ids for t in tokens], pyarrow.list_(pyarrow.int32())),
-        "supervised": pyarrow.array([t.supervised for t in tokens], pyarrow.list_(pyarrow.bool_())),
-        "split": [row.part for row in rows],
-        "kind": [row.kind for row in rows],
-    })  # fmt: skip
-    pyarrow.parquet.write_table(table, folder / "tokens.parquet")

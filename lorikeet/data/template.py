@@ -5,14 +5,17 @@ never by token id, so that a pad token equal to the end token costs the stop tok
 the end token is learned to its true end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from lorikeet.conversation import Conversation, Message
 from lorikeet.errors import DataError
-from lorikeet.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -28,46 +31,90 @@ def _text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, pr
 
 
 def render(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> Tokens:
-    """Tokens and mask of one conversation.
+    """Tokens and mask of one conversation; see `render_all`."""
+    return next(render_all(tokenizer, [row]))
+
+
+CHUNK = 256
+"""Rows whose tokens are made together: the tokenizer works on a chunk, on every core, while the template writes the next one."""
+
+
+def render_all(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Conversation]) -> Iterator[Tokens]:
+    """Tokens and mask of each conversation, in order; two chunks of rows are held at a time.
 
     Raises DataError where the template does not write turns one behind the other, or where the token that ends an
     answer would get no loss: a model trained so would never stop. What the template writes behind the stop token, such
     as a line break or the next turn's mark, gets no loss.
     """
-    whole = _text(tokenizer, row.messages, prompt=False)
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
-    if ids[:2] == [tokenizer.bos_token_id] * 2:
-        raise DataError(f"{row.source}: the chat template begins the text with {tokenizer.bos_token!r} twice, which no served prompt will",
-                        "take one of the two out of the model's chat template")  # fmt: skip
-    supervised = [False] * len(ids)
     special = _special_ids(tokenizer)
+    encode = partial(tokenizer.backend_tokenizer.encode_batch, add_special_tokens=False)
+    with ThreadPoolExecutor(1) as beside:
+        waiting: tuple[list[_Written], Future[list[Any]]] | None = None
+        rest = iter(rows)
+        while chunk := list(islice(rest, CHUNK)):
+            written = [_write(tokenizer, row) for row in chunk]
+            following = written, beside.submit(encode, [w.text for w in written])
+            if waiting:
+                yield from _masked(tokenizer, special, *waiting)
+            waiting = following
+        if waiting:
+            yield from _masked(tokenizer, special, *waiting)
+
+
+class _Span(NamedTuple):
+    """Where an answer stands in the text: from its prompt's end to the end of its turn, and where its own words end (-1: not found as they are)."""
+
+    turn: int
+    start: int
+    end: int
+    said: int
+
+
+class _Written(NamedTuple):
+    """A conversation as the template writes it."""
+
+    row: Conversation
+    text: str
+    answers: list[_Span]
+
+
+def _write(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> _Written:
+    whole = _text(tokenizer, row.messages, prompt=False)
+    answers = []
     for number, message in enumerate(row.messages):
         if message.role != "assistant":
             continue
         start = _start(whole, _text(tokenizer, row.messages[:number], prompt=True), message.content)
         if start is None:
             raise DataError(f"{row.source}: the chat template rewrites earlier turns, so no mask can be made", "use single-turn rows with this model")
-        end = len(_text(tokenizer, row.messages[: number + 1], prompt=False))
+        last = number == len(row.messages) - 1
+        end = len(whole if last else _text(tokenizer, row.messages[: number + 1], prompt=False))
         said = whole.find(message.content, start, end)
+        answers.append(_Span(number + 1, start, end, said + len(message.content) if said >= 0 else -1))
+    return _Written(row, whole, answers)
+
+
+def _masked(tokenizer: PreTrainedTokenizerBase, special: set[int], written: Sequence[_Written], encoded: "Future[list[Any]]") -> Iterator[Tokens]:
+    for text, encoding in zip(written, encoded.result(), strict=True):
+        ids, offsets = encoding.ids, encoding.offsets
+        if ids[:2] == [tokenizer.bos_token_id] * 2:
+            raise DataError(f"{text.row.source}: the chat template begins the text with {tokenizer.bos_token!r} twice, which no served prompt will",
+                            "take one of the two out of the model's chat template")  # fmt: skip
+        yield Tokens(ids, _mask(text, ids, offsets, special))
+
+
+def _mask(text: _Written, ids: Sequence[int], offsets: Sequence[tuple[int, int]], special: set[int]) -> list[bool]:
+    supervised = [False] * len(ids)
+    for number, start, end, said in text.answers:
         # A token may begin before the answer: "ASSISTANT: " and "Cool" share the token " Cool". No special token does.
         turn = [at for at, (first, last) in enumerate(offsets) if last <= end and (first >= start or (last > start and ids[at] not in special))]
-        stops = [at for at in turn if ids[at] in special and offsets[at][0] >= max(start, said + len(message.content))]
+        stops = [at for at in turn if ids[at] in special and offsets[at][0] >= max(start, said)]
         if not stops:
-            raise DataError(f"{row.source}: turn {number + 1} ends without a stop token under this chat template, so the model would never learn to stop",
+            raise DataError(f"{text.row.source}: turn {number} ends without a stop token under this chat template, so the model would never learn to stop",
                             "use a model whose chat template ends the assistant's turn with a special token")  # fmt: skip
         for at in turn:
             supervised[at] = at <= (stops[0] if said >= 0 else stops[-1])
-    return Tokens(ids, supervised)
-
-
-def render_all(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation], progress: Progress) -> list[Tokens]:
-    """`render` of every row, in order."""
-    tokens = []
-    for number, row in enumerate(rows, 1):
-        tokens.append(render(tokenizer, row))
-        progress.step("rows rendered", number, len(rows))
-    return tokens
+    return supervised
 
 
 def _start(whole: str, prompt: str, answer: str) -> int | None:

@@ -3,9 +3,8 @@
 import pytest
 
 from lorikeet.conversation import Source, conversation
-from lorikeet.data.figures import BARS, lengths, long_rows, padding, told, too_long, words
+from lorikeet.data.figures import BARS, LongRow, lengths, padding, told, too_long, words
 from lorikeet.data.split import Row
-from lorikeet.data.template import Tokens
 
 
 def row(question: str, answer: str, category: str = "", *more: tuple[str, str]) -> Row:
@@ -42,11 +41,10 @@ def test_what_needs_no_tokenizer_is_counted() -> None:
 
 
 def test_long_rows_are_an_error_that_says_what_a_cut_would_cost() -> None:
-    rows, tokens = [row("q", "a"), row("long q", "a")], [Tokens([1] * 10, [False] * 10), Tokens([1] * 14, [False] * 8 + [True] * 6)]
-    (found,) = too_long(long_rows(rows, tokens, 10), 10)
+    (found,) = too_long([LongRow(row("long q", "a"), 14, 4)], 10)
     assert (found.code, found.severity, found.excerpt) == ("data.long", "error", "long q")
     assert found.what == "1 rows have more than 10 tokens, the longest 14; cut there they would lose 4, 4 with loss"
-    assert too_long(long_rows(rows, tokens, 14), 14) == []
+    assert too_long([], 10) == []
 
 
 def test_figures_are_told_with_a_bar_a_line() -> None:
