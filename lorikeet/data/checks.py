@@ -59,7 +59,7 @@ def _conflicts(rows: Sequence[Row]) -> list[Finding]:
                     code="data.conflict", rows=places(clashing[0]), cure="keep one answer a question")]  # fmt: skip
 
 
-_ORDER: tuple[Part, ...] = ("train", "validation", "test")
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 """Parts in the order in which they are used up: what stands in one must not be asked in a later one."""
 
 
@@ -76,7 +76,7 @@ def leaks(rows: Sequence[Row]) -> list[Leak]:
     for row in rows:
         asking[context(row.conversation)].append(row)
     shared = [group for group in asking.values() if len({row.part for row in group}) > 1]
-    return [Leak(asked, used) for group in shared for asked in group for used in group if _ORDER.index(used.part) < _ORDER.index(asked.part)]
+    return [Leak(asked, used) for group in shared for asked in group for used in group if PARTS.index(used.part) < PARTS.index(asked.part)]
 
 
 def _leaks(rows: Sequence[Row]) -> list[Finding]:
@@ -104,7 +104,7 @@ def near_leaks(rows: Sequence[Row]) -> list[Leak]:
     texts = tuple(context(row.conversation) for row in taught)
     found = []
     for pair in near_pairs(texts):
-        used, asked = sorted((pair.first, pair.second), key=lambda n: _ORDER.index(taught[n].part))
+        used, asked = sorted((pair.first, pair.second), key=lambda n: PARTS.index(taught[n].part))
         told = not wordings or (taught[used].group == taught[asked].group and texts[used] != texts[asked])
         if told and taught[used].part != taught[asked].part:
             found.append((asked, used))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorikeet.conversation import Source
-from lorikeet.data.checks import copies, leaks, near_leaks, run_checks
+from lorikeet.data.checks import PARTS, copies, leaks, near_leaks, run_checks
 from lorikeet.data.contents import decoded_wrongly, with_marks, with_secrets, with_speakers
 from lorikeet.data.files import records
 from lorikeet.data.sources import FileRows
@@ -41,7 +41,7 @@ class Fixed:
 
 
 def to_drop(rows: Sequence[Row], long: Sequence[Row] = ()) -> dict[Source, tuple[str, str]]:
-    """Rows to leave out, by place: the code, and why. Of a leak the row that training uses goes: what is held out stays what it was."""
+    """Rows to leave out, by place: the code, and why. Of copies and leaks what training uses goes first: what is held out stays what it was."""
     reasons: dict[Source, tuple[str, str]] = {}
 
     def drop(row: Row, code: str, why: str) -> None:
@@ -58,9 +58,10 @@ def to_drop(rows: Sequence[Row], long: Sequence[Row] = ()) -> dict[Source, tuple
     for row in rows:
         if row.conversation.liked is False:
             drop(row, "data.disliked", "the answer is labelled as disliked")
-    for first, *others in copies([row for row in rows if row.conversation.source not in reasons]):
+    for group in copies([row for row in rows if row.conversation.source not in reasons]):
+        stays, *others = sorted(group, key=lambda row: PARTS.index(row.part), reverse=True)
         for row in others:
-            drop(row, "data.duplicate.exact", f"a copy of {first.conversation.source}")
+            drop(row, "data.duplicate.exact", f"a copy of {stays.conversation.source}")
     kept = [row for row in rows if row.conversation.source not in reasons]
     for asked, used in leaks(kept):
         drop(used, "data.leak.exact", f"asks what the held-out {asked.conversation.source} asks")

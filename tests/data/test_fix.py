@@ -67,10 +67,14 @@ def test_rows_kept_and_rows_listed_are_all_rows(tmp_path: Path) -> None:
 
 def test_of_a_leak_the_row_to_train_on_goes(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", ROWS)
-    test = write(tmp_path / "test.jsonl", [{"question": "what is thing number 5", "answer": "a"}, {"question": "So what is thing number 7?", "answer": "b"},
+    test = write(tmp_path / "test.jsonl", [{"question": "what is thing number 5", "answer": "a"}, ROWS[9], {"question": "So what is thing number 7?", "answer": "b"},
                                            {"question": "Quite another matter", "answer": "c"}])  # fmt: skip
     made, changes = fixed(tmp_path, train, test)
-    assert {(c["code"], c["file"], c["line"]) for c in changes} >= {("data.leak.exact", "train.jsonl", 6), ("data.leak.near", "train.jsonl", 8)}
+    assert {(c["code"], c["file"], c["line"]) for c in changes} >= {
+        ("data.leak.exact", "train.jsonl", 6),
+        ("data.leak.near", "train.jsonl", 8),
+        ("data.duplicate.exact", "train.jsonl", 10),
+    }
     assert {c["file"] for c in changes} == {"train.jsonl"}
     assert made.errors == 0
     assert inspect.files([str(path) for path in made.files], Silent()).errors == 0
