@@ -67,8 +67,8 @@ def test_rows_kept_and_rows_listed_are_all_rows(tmp_path: Path) -> None:
 
 def test_of_a_leak_the_row_to_train_on_goes(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", ROWS)
-    test = write(tmp_path / "test.jsonl", [{"question": "what is thing number 5", "answer": "a"}, ROWS[9], {"question": "So what is thing number 7?", "answer": "b"},
-                                           {"question": "Quite another matter", "answer": "c"}])  # fmt: skip
+    asked = [{"question": text, "answer": "It is this."} for text in ("what is thing number 5", "So what is thing number 7?", "Quite another matter")]
+    test = write(tmp_path / "test.jsonl", [*asked, ROWS[9]])
     made, changes = fixed(tmp_path, train, test)
     assert {(c["code"], c["file"], c["line"]) for c in changes} >= {
         ("data.leak.exact", "train.jsonl", 6),
