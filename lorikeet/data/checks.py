@@ -17,6 +17,8 @@ from lorikeet.scoring import fold
 from lorikeet.suite import Suite, place_of
 
 FEW_ROWS = 50
+FEW_FOR_MANY, MANY_EPOCHS = 1000, 5
+"""Rows below which more passes than this are a warning."""
 CONCENTRATED, FAR_TOO_CONCENTRATED = 0.1, 0.25
 """Shares of the rows from which one answer is a warning, and an error: a model that gives it to everything has a low loss."""
 SAID_BY_CHANCE = 4
@@ -178,6 +180,15 @@ def leaked_probes(rows: Sequence[Row], suite: Suite, suite_file: Path) -> list[F
     probe, place = leaked[0]
     return [Finding("error", f"{len(leaked)} probes of the suite stand in the training rows", probe.question,
                     code="suite.leak", rows=(place_of(suite_file, probe), place), cure="reword the probe, or remove the row")]  # fmt: skip
+
+
+def read_too_often(rows: Sequence[Row], epochs: float) -> list[Finding]:
+    """A warning where few rows are read many times: they are learned by heart. In a taught set that is meant."""
+    count = sum(row.part == "train" for row in rows)
+    if count >= FEW_FOR_MANY or epochs <= MANY_EPOCHS or _is_wordings(rows):
+        return []
+    return [Finding("warning", f"{count} rows are read {epochs:g} times each: the model will know them by heart and little else", code="data.few.epochs",
+                    cure=f"add rows, or lower train.epochs to {MANY_EPOCHS} or less; the held-out loss says where to stop")]  # fmt: skip
 
 
 def _too_few(rows: Sequence[Row]) -> list[Finding]:

@@ -15,7 +15,7 @@ from lorikeet.artifact import write_json
 from lorikeet.bases import load_tokenizer
 from lorikeet.conversation import Conversation
 from lorikeet.data import split
-from lorikeet.data.checks import leaked_probes, run_checks, untaught_suite
+from lorikeet.data.checks import leaked_probes, read_too_often, run_checks, untaught_suite
 from lorikeet.data.figures import figures, too_long
 from lorikeet.data.hub import row_files
 from lorikeet.data.sources import read_all
@@ -48,7 +48,8 @@ def split_rows(recipe: LoadedRecipe, progress: Progress) -> tuple[list[Row], lis
     if never := files["never_taught"]:
         rows += split.never_taught(read_all(never))
     rows = [replace(row, conversation=_with_system(row.conversation, recipe.persona)) for row in rows]
-    return rows, [*leaked_probes(rows, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(rows, recipe.suite), *findings, *run_checks(rows)]
+    own = [*leaked_probes(rows, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(rows, recipe.suite)]
+    return rows, [*own, *findings, *read_too_often(rows, recipe.recipe.train.epochs), *run_checks(rows)]
 
 
 def _without_disliked(rows: list[Conversation]) -> tuple[list[Conversation], list[Finding]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lorikeet.conversation import Source, conversation
-from lorikeet.data.checks import FEW_ROWS, leaked_probes, run_checks
+from lorikeet.data.checks import FEW_FOR_MANY, FEW_ROWS, MANY_EPOCHS, leaked_probes, read_too_often, run_checks
 from lorikeet.data.split import Part, Row
 from lorikeet.evidence import Finding
 from lorikeet.suite import load_suite
@@ -72,6 +72,15 @@ def test_a_tested_question_that_chose_the_checkpoint_is_an_error_and_one_tested_
 def test_only_rows_to_train_on_count_as_enough() -> None:
     found = only([*clean(FEW_ROWS - 1), row("held", "out", "test")])
     assert (found.code, found.what) == ("data.few", f"only {FEW_ROWS - 1} rows to train on")
+
+
+def test_few_rows_read_many_times_are_a_warning() -> None:
+    (found,) = read_too_often(clean(), 8)
+    assert (found.code, found.severity, found.what[:30]) == ("data.few.epochs", "warning", "50 rows are read 8 times each:")
+    assert read_too_often(clean(), MANY_EPOCHS) == []
+    assert read_too_often(clean(FEW_FOR_MANY), 8) == []
+    taught = [replace(r, group="one") for r in clean()]
+    assert read_too_often([*taught, replace(taught[0], part="test")], 8) == [], "a taught set is meant to be learned by heart"
 
 
 def test_the_worst_stands_first() -> None:
