@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     sub.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
+    diagnose = add("diagnose", _diagnose, "what happened in a training run, in words; any trainer's", "lorikeet diagnose runs/first-aid")
+    diagnose.add_argument("log", type=Path, metavar="DIR|FILE", help="a run folder, a trainer's output folder or checkpoint, or a trainer_state.json")
     report = add("report", _report, "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
     return parser
@@ -248,6 +250,19 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     served = released.find(arguments.target, arguments.unreleased, arguments.quantisation)
     serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), Terminal())
+    return 0
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from lorikeet import diagnosis
+
+    log = diagnosis.read_log(arguments.log)
+    findings = diagnosis.diagnose(log)
+    _out(arguments, {"steps": len(log.loss), "findings": [asdict(f) for f in findings]}, diagnosis.told(log, findings))
+    if any(f.severity == "error" for f in findings):
+        raise RefusedError("the run cannot be judged, or taught nothing", findings[0].cure)
     return 0
 
 

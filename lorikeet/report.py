@@ -6,7 +6,7 @@ It reads and arranges; it measures nothing and judges nothing. A section whose s
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ import jinja2
 
 from lorikeet import artifact
 from lorikeet.artifact import NOTES, Artifact
+from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.errors import ModelError
 from lorikeet.evidence import DECIDED, RELEASE, Evidence, FileVerdict, Finding, Measure, Release, read_evidence, read_release
 from lorikeet.exam import UNTAUGHT, Answer, Set, read_answers
@@ -172,7 +173,8 @@ def _training(made: Artifact, run: Mapping[str, Any]) -> dict[str, Any]:
     step = next(step for step in run["steps"] if step["name"] == "train")
     held_out = [(int(e["step"]), e["eval_loss"]) for e in told["log"] if "eval_loss" in e]
     curves = [_curve(told["log"], "Loss", float), _curve(told["log"], "Perplexity", math.exp)]
-    return {**told, "settings": made.manifest.settings, "cost": step, "held_out": held_out, "curves": [c for c in curves if c]}
+    diagnosis = [asdict(finding) for finding in diagnose(read_log(made.path))]
+    return {**told, "settings": made.manifest.settings, "cost": step, "held_out": held_out, "curves": [c for c in curves if c], "diagnosis": diagnosis}
 
 
 def _curve(log: Sequence[Mapping[str, float]], title: str, change: Callable[[float], float]) -> Curve | None:

@@ -15,7 +15,7 @@ SHELVES = (
     {"suite", "evidence"},
     {"recipe"},
     {"engine"},
-    {"exam"},
+    {"exam", "diagnosis"},
     {"released", "report"},
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
     {"pipeline"},

@@ -1,5 +1,6 @@
 """The report, from small runs made with the real dataclasses."""
 
+import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -182,6 +183,15 @@ def test_a_blocked_file_is_quoted_with_the_rule_it_breaks(fake: FakeRun) -> None
 
 def test_a_measure_without_a_human_name_is_shown_by_its_own(fake: FakeRun) -> None:
     assert "benchmark.arc_challenge.acc" in whole(fake, "approved")
+
+
+def test_the_diagnosis_of_the_training_is_shown(fake: FakeRun) -> None:
+    page = whole(fake, "approved")
+    assert "no token gets loss" not in page
+    path = next(fake.directory.rglob("training.json"))
+    told = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**told, "log": [e | {"loss": 0.0} if "loss" in e else e for e in told["log"]]})
+    assert "no token gets loss" in fake.page()
 
 
 def test_no_path_of_the_machine_is_told(fake: FakeRun) -> None:

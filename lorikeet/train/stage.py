@@ -20,6 +20,7 @@ from trl import SFTConfig
 from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
 from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
+from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
@@ -72,6 +73,9 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         "log": log,
     })  # fmt: skip
     draw(log, notes)
+    for finding in diagnose(read_log(folder)):
+        if finding.severity != "note":
+            progress.say(f"  {finding.severity}: {finding.what}; {finding.cure}")
     shutil.rmtree(notes / "checkpoints", ignore_errors=True)
     del trainer, model
     machine.give_back_memory()
