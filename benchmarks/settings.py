@@ -95,9 +95,9 @@ def write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def examine(recipe: Path, arm: str, seed: int, folder: Path) -> dict[str, Any]:
+def examine(recipe: Path, arm: str, seed: int, folder: Path, threads: int) -> dict[str, Any]:
     """Train one arm with one seed and ask it everything; each question's result as 0 or 1, by its id."""
-    changes = [*ARMS[arm], f"seed={seed}"]
+    changes = [*ARMS[arm], f"seed={seed}", f"machine.threads={threads}"]
     command = ["-c", PATCHED] if arm == EVERY_TOKEN else ["-m", "lorikeet"]
     subprocess.run([sys.executable, *command, "train", str(recipe), "--out", str(folder), *(x for c in changes for x in ("--set", c))], check=True,
                    stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
@@ -108,7 +108,7 @@ def examine(recipe: Path, arm: str, seed: int, folder: Path) -> dict[str, Any]:
     assert data is not None and adapter is not None
     rows = read_rows(data)
     questions = [*suite_questions(loaded.suite, loaded.persona, rows), *held_out_questions(rows, "near", NEVER), *held_out_questions(rows, "never", NEVER)]
-    engine = TorchEngine(bases.prepare(loaded.recipe.base, Silent()).path, adapter.path, machine.threads(0))
+    engine = TorchEngine(bases.prepare(loaded.recipe.base, Silent()).path, adapter.path, machine.threads(threads))
     given = ask(engine, arm, questions, Sampling(max_tokens=96), loaded.suite, taught_answers(rows), Silent())
     right = {f"{q.set}:{q.id}": int(a.passed if q.set == "taught" else a.outcome == "declined") for q, a in zip(questions, given, strict=True)}
     turned = [a.outcome == "declined" for a in given if a.set == "taught"]
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--threads", type=int, default=0, help="threads of a run; with 1, two parts (--only) can run side by side")
     parser.add_argument("--quick", action="store_true", help="one seed of the recipe's own settings and of the first other arm")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -159,7 +160,7 @@ def main() -> None:
         for arm in arms:
             if not any(r["arm"] == arm and r["seed"] == seed for r in results):
                 print(f"{arm}, seed {seed}", file=sys.stderr)
-                results.append(examine(recipe, arm, seed, arguments.out / f"{arm.replace(' ', '-')}-{seed}"))
+                results.append(examine(recipe, arm, seed, arguments.out / f"{arm.replace(' ', '-')}-{seed}", arguments.threads))
                 write(kept, [json.dumps(r) for r in results])
     table = summary(results)
     if arguments.json:
