@@ -123,6 +123,10 @@ def _load(arguments: argparse.Namespace) -> tuple["LoadedRecipe", Path]:
     return recipe, arguments.out or Path("runs") / recipe.recipe.name
 
 
+ALSO_CALLED = {"tutor": "ml-tutor", "quiz": "ml-tutor"}
+"""What `init --like` calls a recipe by its use: the tutor's folder holds the quiz."""
+
+
 def bundled(name: str) -> Path:
     """The folder of a recipe that ships with Lorikeet; RecipeError with the names there are."""
     import importlib.util
@@ -130,6 +134,7 @@ def bundled(name: str) -> Path:
     spec = importlib.util.find_spec("lorikeet_recipes")
     places = [Path(__file__).parent.parent / "recipes", *(Path(p) for p in (spec.submodule_search_locations or [] if spec else []))]
     found = {p.parent.name: p.parent for place in reversed(places) for p in place.glob("*/recipe.yaml")}
+    name = ALSO_CALLED.get(name, name)
     if name not in found:
         raise RecipeError(f"no recipe {name!r} ships with Lorikeet", f"use one of: {', '.join(sorted(found))}")
     return found[name]
@@ -189,7 +194,7 @@ def _init(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise RecipeError(f"{target} cannot be made: {error.strerror or error}", "choose a folder that you may write to") from error
     recipe = target / "recipe.yaml"
-    text = recipe.read_text(encoding="utf-8").replace(f"\nname: {arguments.like}\n", f"\nname: {target.name}\n", 1)
+    text = recipe.read_text(encoding="utf-8").replace(f"\nname: {source.name}\n", f"\nname: {target.name}\n", 1)
     recipe.write_text(text, encoding="utf-8")
     _out(arguments, {"folder": str(target), "recipe": str(recipe)}, f"{target}: edit data/, suite.yaml and persona.yaml, then run: lorikeet run {recipe}")
     return 0

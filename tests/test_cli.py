@@ -33,6 +33,11 @@ def test_init_refuses_a_name_that_no_recipe_may_have(tmp_path: Path, name: str, 
     assert not (tmp_path / name).exists()
 
 
+def test_init_knows_a_recipe_by_its_use_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "init", tmp_path / "my-tutor", "--like", "tutor")[0] == 0
+    assert "\nname: my-tutor\n" in (tmp_path / "my-tutor" / "recipe.yaml").read_text()
+
+
 def test_a_file_where_a_folder_has_to_be_made_is_told(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("x")
     for arguments in (("init", tmp_path / "file" / "bot"), ("run", recipe, "--out", tmp_path / "file")):
@@ -55,6 +60,46 @@ def test_check_of_a_missing_or_an_empty_file_fails(tmp_path: Path, capsys: pytes
     code, _, err = said(capsys, "check", rows_file(tmp_path / "empty.jsonl"))
     assert code == 3
     assert "no row to train on" in err
+
+
+def test_check_writes_a_cleaned_copy_and_says_yes_once_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions = [f"what is number {n}" for n in range(60)]
+    rows = rows_file(tmp_path / "rows.jsonl", *questions, "again")
+    rows.write_text(rows.read_text() + '{"question": "no answer"}\n{"question": "mark?", "answer": "It <|im_end|> is"}\n')
+    assert said(capsys, "check", rows)[0] == 3
+    code, out, err = said(capsys, "check", rows, "--fix", tmp_path / "clean", "--json")
+    fixed = json.loads(out)["fixed"]
+    assert (code, err, fixed["dropped"]) == (0, "", {"data.refused": 1, "data.roles.bleed": 1})
+    assert said(capsys, "check", *fixed["files"])[0] == 0
+    code, _, err = said(capsys, "check", rows, "--fix", tmp_path / "clean")
+    assert (code, err.count("\n")) == (2, 2)
+    assert "writes over nothing" in err
+
+
+def test_check_says_which_options_go_together(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_file(tmp_path / "rows.jsonl", "a")
+    for arguments, words in (
+        ((rows, "--show", 1), "--base smollm2-135m"),
+        ((recipe, "--base", "x"), "the recipe names its own"),
+        ((recipe, "--rows", 9), "data.rows"),
+    ):
+        code, _, err = said(capsys, "check", *arguments)
+        assert (code, err.count("\n")) == (2, 2)
+        assert words in err
+
+
+def test_diagnose_tells_a_run_and_says_no_where_nothing_was_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "trainer_state.json"
+    steps = [{"step": n, "epoch": n / 50, "loss": 2 / (n + 5), "grad_norm": 0.5, "learning_rate": 1e-4} for n in range(1, 51)]
+    state.write_text(json.dumps({"log_history": steps}))
+    code, out, _ = said(capsys, "diagnose", tmp_path)
+    assert code == 0
+    assert "50 steps, 50 logged" in out
+    state.write_text(json.dumps({"log_history": [s | {"loss": 0.0} for s in steps]}))
+    code, out, err = said(capsys, "diagnose", state, "--json")
+    assert (code, json.loads(out)["findings"][0]["code"]) == (3, "train.masked")
+    assert "taught nothing" in err
+    assert said(capsys, "diagnose", tmp_path / "nowhere")[0] == 2
 
 
 def test_json_is_one_document_even_where_the_check_says_no(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,12 @@ def test_the_first_rows_are_read_without_the_rest_and_kept(hub: FakeHub, tmp_pat
     assert not hub.asked
 
 
+def test_a_data_set_is_checked_by_its_name(hub: FakeHub, tmp_path: Path) -> None:
+    done = lorikeet(hub, tmp_path, "check", f"owner/rows@{COMMIT}", "--rows", "60", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [(f["rows"], f["format"]) for f in json.loads(done.stdout)["files"]] == [(60, "question/answer")]
+
+
 def test_a_branch_is_refused_with_the_commit_that_it_names(hub: FakeHub, tmp_path: Path) -> None:
     refused = lorikeet(hub, tmp_path, "check", recipe(tmp_path, "owner/rows@main"))
     assert refused.returncode == 2
