@@ -1,5 +1,6 @@
 """What a row of data is once it has been read: messages in a checked order, with the place it came from."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict, cast, get_args
@@ -17,12 +18,17 @@ class ChatMessage(TypedDict):
     content: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn."""
+    """One turn, its text in Unicode's composed form (NFC): some models' tokenizers compose what they read and llama.cpp composes nothing, so that
+    only composed text is the same to both.
+    """
 
     role: Role
     content: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", unicodedata.normalize("NFC", self.content))
 
     def as_dict(self) -> ChatMessage:
         return {"role": self.role, "content": self.content}
@@ -33,7 +39,7 @@ def system_turn(prompt: str) -> tuple[Message, ...]:
     return (Message("system", prompt),) if prompt else ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where a row stands: file name and line (1 is the first), or its number where rows are not lines."""
 
@@ -45,7 +51,7 @@ class Source:
         return f"{self.file}:{self.line}" if self.counted == "line" else f"{self.file}, row {self.line}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """Messages that start with an optional system turn, alternate user and assistant, and end on the assistant.
 

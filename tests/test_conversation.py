@@ -70,3 +70,9 @@ def test_a_row_keeps_its_own_system_turn() -> None:
 def test_an_empty_system_prompt_adds_no_turn() -> None:
     talk = conversation([("user", "Q"), ("assistant", "A")], HERE)
     assert talk.with_system("") is talk
+
+
+def test_a_turns_text_is_composed_so_that_every_tokenizer_reads_the_same() -> None:
+    decomposed = "cafe\u0301 \u1100\u1161"
+    assert Message("user", decomposed).content == "caf\u00e9 \uac00"
+    assert conversation([("user", decomposed), ("assistant", "A")], Source("rows.jsonl", 1)).question == "caf\u00e9 \uac00"

@@ -25,7 +25,7 @@ ENOUGH_GROUPS = 8
 """A category with fewer groups need not be held out: one to test and one to validate would be a large part of it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A conversation with its place in the split."""
 

@@ -48,7 +48,7 @@ def compare(gguf: Path, base: Path, adapter: Path | None, conversations: Sequenc
     hf = TorchEngine(base, adapter, threads)
     engine = LlamaCppEngine(gguf, threads, slots=1)
     try:
-        texts = [*NASTY, *(m.content for talk in conversations for m in talk)]
+        texts = [*(Message("user", text).content for text in NASTY), *(m.content for talk in conversations for m in talk)]
         tokens = sum(_hf_ids(hf, t) != engine.tokenize(t) for t in texts)
         templates = _template_differences(hf, gguf, conversations, threads)
         positions = agreeing = 0
