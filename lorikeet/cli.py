@@ -92,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
     diagnose = add("diagnose", _diagnose, "what happened in a training run, in words; any trainer's", "lorikeet diagnose runs/first-aid")
     diagnose.add_argument("log", type=Path, metavar="DIR|FILE", help="a run folder, a trainer's output folder or checkpoint, or a trainer_state.json")
+    diff = add("diff", _diff, "two runs: what differs in their making and in their answers, and whether a cause can be named", "lorikeet diff runs/a runs/b")
+    diff.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="a run folder")
     report = add("report", _report, "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
     return parser
@@ -268,6 +270,14 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     _out(arguments, {"steps": len(log.loss), "findings": [asdict(f) for f in findings]}, diagnosis.told(log, findings))
     if any(f.severity == "error" for f in findings):
         raise RefusedError("the run cannot be judged, or taught nothing", findings[0].cure)
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from lorikeet import diff
+
+    found = diff.diff(*arguments.runs)
+    _out(arguments, found.document(), diff.told(found, *map(str, arguments.runs)))
     return 0
 
 

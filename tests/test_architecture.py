@@ -16,7 +16,7 @@ SHELVES = (
     {"recipe"},
     {"engine"},
     {"exam", "diagnosis"},
-    {"released", "report"},
+    {"released", "report", "diff"},
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
     {"pipeline"},
     {"cli"},
