@@ -2,7 +2,7 @@
 
 Six situations of the recipe with all their wordings, some questions out of scope, and the suite's probes for the six. Each run is
 `lorikeet train`; its model then answers the probes, near misses and questions never taught. Prints a table of means over the seeds, with
-the 95 % interval of the difference from the recipe's own settings (paired by question, seeds pooled). Takes one to two minutes a run;
+the 95 % interval of the difference from the recipe's own settings (paired by seed and question, over questions). Takes one to two minutes a run;
 what is done is kept in --out and not done again.
 
     .venv/bin/python benchmarks/settings.py --out runs/settings [--seeds 3] [--only NAME ...] [--json]
@@ -128,13 +128,16 @@ def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         row: dict[str, Any] = {"arm": arm, "seeds": len(mine), "seconds": mean([r["seconds"] for r in mine]), "steps": mine[0]["steps"],
                                "turned_away": mean([r["turned_away"] for r in mine])}  # fmt: skip
+        own = {r["seed"]: r["right"] for r in results if r["arm"] == next(iter(ARMS))}
         for which, key in (("taught", "pass"), ("near", "near"), ("never", "never")):
-            by_question = {q: mean([r["right"][q] for r in mine]) for q in mine[0]["right"] if q.startswith(which)}
-            row[key] = mean(list(by_question.values()))
-            own = [r for r in results if r["arm"] == next(iter(ARMS)) and r["seed"] in {m["seed"] for m in mine}]
-            if own and arm != next(iter(ARMS)):
-                differences = [by_question[q] - mean([r["right"][q] for r in own]) for q in by_question]
-                row[f"{key}_change"] = statistics.ratio_of_sums(differences, [1.0] * len(differences), 7)[:3]
+            row[key] = mean([right for r in mine for q, right in r["right"].items() if q.startswith(which)])
+            changes: dict[str, list[float]] = {}  # by question: another seed holds other near misses out
+            for r in mine:
+                for q, right in r["right"].items():
+                    if q.startswith(which) and r["seed"] in own and arm != next(iter(ARMS)):
+                        changes.setdefault(q, []).append(right - own[r["seed"]][q])
+            if changes:
+                row[f"{key}_change"] = statistics.ratio_of_sums([mean(c) for c in changes.values()], [1.0] * len(changes), 7)[:3]
         rows.append(row)
     return rows
 
