@@ -38,7 +38,7 @@ def lorikeet(hub: FakeHub, tmp_path: Path, *arguments: str) -> subprocess.Comple
 
 def recipe(tmp_path: Path, source: str, rows: str = "150") -> str:
     path = write_recipe(tmp_path / "recipe")
-    path.write_text(path.read_text().replace("train: rows.jsonl", f"train: {source}\n  rows: {rows}"))
+    path.write_text(path.read_text().replace("train: rows.jsonl", f"train: {source}\n  rows: {rows}\n  max_tokens: 20000"))
     return str(path)
 
 
