@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from lorikeet.artifact import MANIFEST, RUN
 from lorikeet.errors import RecipeError
 from lorikeet.evidence import Finding
 
-STATE, TRAINING, MANIFEST, ADAPTER = "trainer_state.json", "training.json", "manifest.json", "adapter_config.json"
+STATE, TRAINING, ADAPTER = "trainer_state.json", "training.json", "adapter_config.json"
 ENOUGH = 10
 """Logged losses below which nothing is said of their course."""
 BLOCKS = 10
@@ -88,8 +89,8 @@ def read_log(path: Path) -> Log:
 def _log_file(path: Path) -> Path:
     if path.is_file():
         return path
-    if (path / "run.json").is_file():
-        steps = json.loads((path / "run.json").read_text(encoding="utf-8"))["steps"]
+    if (path / RUN).is_file():
+        steps = json.loads((path / RUN).read_text(encoding="utf-8"))["steps"]
         path = next((path / step["folder"] for step in steps if step["name"] == "train"), path)
     checkpoints = sorted(path.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]) if p.name.rpartition("-")[2].isdigit() else -1)
     found = next((file for file in (path / TRAINING, path / STATE, *(c / STATE for c in reversed(checkpoints))) if file.is_file()), None)

@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 
 from lorikeet import statistics
+from lorikeet.artifact import RUN
 from lorikeet.errors import RecipeError
 from lorikeet.exam import Answer, Set, read_answers
 from lorikeet.statistics import Interval
 
-RUN, RESOLVED, ANSWERS = "run.json", "recipe.resolved.yaml", "answers.jsonl"
+RESOLVED, ANSWERS = "recipe.resolved.yaml", "answers.jsonl"
 _MODEL, _EXAM = ("base", "seed", "persona", "data", "train"), ("evaluate", "audit")
 _PATHS = ("persona", "base", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "audit.suite")
 """Keys that name files or a base: what they hold is compared, not what it is called."""
@@ -119,14 +120,11 @@ def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, obje
 
 def _answers(path: Path, run: Mapping[str, Any]) -> dict[str, list[Answer]]:
     """What each file of a run answered in its audit, by quantisation; the tuned model of the evaluation where nothing was audited."""
-    found: dict[str, list[Answer]] = {}
-    for step in run["steps"]:
-        file = path / step["folder"] / ANSWERS
-        if step["name"].startswith("audit-") and file.is_file():
-            found[step["name"].removeprefix("audit-")] = read_answers(file)
-        elif step["name"] == "evaluate" and file.is_file():
-            found["tuned"] = [a for a in read_answers(file) if a.subject == "tuned"]
-    return {name: answers for name, answers in found.items() if name != "tuned" or len(found) == 1}
+    files = {step["name"]: file for step in run["steps"] if (file := path / step["folder"] / ANSWERS).is_file()}
+    audited = {name.removeprefix("audit-"): read_answers(file) for name, file in files.items() if name.startswith("audit-")}
+    if audited or "evaluate" not in files:
+        return audited
+    return {"tuned": [answer for answer in read_answers(files["evaluate"]) if answer.subject == "tuned"]}
 
 
 def _compared(first: Mapping[str, Sequence[Answer]], second: Mapping[str, Sequence[Answer]]) -> Iterator[Compared]:

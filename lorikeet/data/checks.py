@@ -102,7 +102,7 @@ def near_leaks(rows: Sequence[Row]) -> list[Leak]:
     """Held-out questions that say nearly what a trained one says. In a taught set only those are told that share the trained one's answer: they are
     no leak, as wordings are what is held out, but an easy exam; another answer to nearly the same words is what the exam is about.
     """
-    taught, wordings = [row for row in rows if row.kind == "taught"], _is_wordings(rows)
+    taught, wordings = [row for row in rows if row.kind == "taught"], is_wordings(rows)
     texts = tuple(context(row.conversation) for row in taught)
     found = []
     for pair in near_pairs(texts):
@@ -119,7 +119,7 @@ def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
         return []
     near = tuple(f"{asked.conversation.source} like {used.conversation.source}" for asked, used in pairs[:10])
     what, shown = f"{len(pairs)} held-out questions share {NEAR:.0%} or more of their words with one that training uses", pairs[0].asked.conversation.question
-    if _is_wordings(rows):
+    if is_wordings(rows):
         return [Finding("note", f"{what}, and its answer", shown, code="data.wordings.near", rows=near,
                         cure="their figures flatter a little; reword them for a harder exam")]  # fmt: skip
     return [Finding("error", what, shown, code="data.leak.near", rows=near, cure="remove one of the two rows")]
@@ -127,7 +127,7 @@ def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
 
 def _answer_leaks(rows: Sequence[Row]) -> list[Finding]:
     """Held-out answers that training uses, under a question that it does not: a model may give them from memory. In a taught set that is meant."""
-    if _is_wordings(rows):
+    if is_wordings(rows):
         return []
     taught = [row for row in rows if row.kind == "taught"]
     used = {fold(row.conversation.answer): row.conversation.source for row in taught if row.part != "test"}
@@ -141,7 +141,7 @@ def _answer_leaks(rows: Sequence[Row]) -> list[Finding]:
                     cure="split by answer (leave data.test out), or remove one of the two rows")]  # fmt: skip
 
 
-def _is_wordings(rows: Sequence[Row]) -> bool:
+def is_wordings(rows: Sequence[Row]) -> bool:
     """Whether answers are both trained on and held out, as in a taught set."""
     held_out = {row.group for row in rows if row.kind == "taught" and row.part == "test"}
     return any(row.group in held_out for row in rows if row.kind == "taught" and row.part == "train")
@@ -150,7 +150,7 @@ def _is_wordings(rows: Sequence[Row]) -> bool:
 def _concentrated(rows: Sequence[Row]) -> list[Finding]:
     """One answer that many of the rows share; a declared taught set, and refusals declared out of scope, are meant to be so."""
     taught = [row for row in rows if row.kind == "taught" and row.part == "train"]
-    if len(taught) < FEW_ROWS or _is_wordings(rows):
+    if len(taught) < FEW_ROWS or is_wordings(rows):
         return []
     answer, count = Counter(fold(row.conversation.answer) for row in taught).most_common(1)[0]
     if count < CONCENTRATED * len(taught):
@@ -185,7 +185,7 @@ def leaked_probes(rows: Sequence[Row], suite: Suite, suite_file: Path) -> list[F
 def read_too_often(rows: Sequence[Row], epochs: float) -> list[Finding]:
     """A warning where few rows are read many times: they are learned by heart. In a taught set that is meant."""
     count = sum(row.part == "train" for row in rows)
-    if count >= FEW_FOR_MANY or epochs <= MANY_EPOCHS or _is_wordings(rows):
+    if count >= FEW_FOR_MANY or epochs <= MANY_EPOCHS or is_wordings(rows):
         return []
     return [Finding("warning", f"{count} rows are read {epochs:g} times each: the model will know them by heart and little else", code="data.few.epochs",
                     cure=f"add rows, or lower train.epochs to {MANY_EPOCHS} or less; the held-out loss says where to stop")]  # fmt: skip

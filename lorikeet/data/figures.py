@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lorikeet.data.checks import is_wordings
 from lorikeet.data.contents import languages, places
 from lorikeet.data.split import Row
 from lorikeet.evidence import Finding
@@ -24,10 +25,9 @@ def figures(recipe: LoadedRecipe, rows: Sequence[Row], lengths: np.ndarray, supe
     """Everything that data.json holds. `lengths` and `supervised` count each row's tokens, and those with loss, as training sees them."""
     trained = np.array([row.part == "train" for row in rows])
     taught = [row for row in rows if row.kind == "taught"]
-    held_out_groups = {r.group for r in taught if r.part == "test"} & {r.group for r in taught if r.part == "train"}
     return {
         "rows": len(rows),
-        "split": "wordings" if held_out_groups else "groups",
+        "split": "wordings" if is_wordings(rows) else "groups",
         "parts": dict(Counter(f"{row.kind}/{row.part}" for row in rows)),
         "answers": len({row.group for row in taught}),
         "tokens": int(lengths[trained].sum()),

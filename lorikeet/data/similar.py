@@ -99,10 +99,9 @@ def _joined(one: _Sets, other: _Sets) -> Iterator["np.ndarray"]:
 
 def _verified(pairs: "np.ndarray", one: _Sets, other: _Sets, wanted: int) -> "np.ndarray":
     """Of candidates those that share the words wanted, as rows of: first text, second text, overlap."""
-    first, second = one[0][pairs[:, 0]], other[0][pairs[:, 1]]
     if one is other:
-        pairs = pairs[first != second]
-        first, second = one[0][pairs[:, 0]], other[0][pairs[:, 1]]
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    first, second = one[0][pairs[:, 0]], other[0][pairs[:, 1]]
     size, with_size = one[1].shape[1], other[1].shape[1]
     step = max(1, COMPARED // (size * with_size))
     shared = [(one[1][p[:, 0]][:, :, None] == other[1][p[:, 1]][:, None, :]).sum((1, 2)) for p in (pairs[n : n + step] for n in range(0, len(pairs), step))]

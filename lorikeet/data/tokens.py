@@ -38,6 +38,8 @@ class TokenFile:
             self._file.close()
 
     def add(self, row: Row, tokens: Tokens) -> None:
+        if not self._file:
+            return
         self._waiting.append((np.array(tokens.ids, np.int32), np.array(tokens.supervised), row.part, row.kind))
         if len(self._waiting) == WRITTEN:
             self._flush()
