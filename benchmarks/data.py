@@ -2,7 +2,8 @@
 
 Ours reads, validates, renders, masks and writes tokens.parquet; the peer is what an SFTTrainer does with the same conversations on its way to its first step,
 in as many processes as there are cores. The conversations are the recipes' own rows, numbered so that no two are the same. Each run is a process of its own,
-ours and the peer's in turn; ratios are of the medians. With --memory ours is also run over ten times the rows.
+ours and the peer's in turn; ratios are of the medians. With --memory the whole of `lorikeet check FILE --base` (reading, split, near duplicates, every
+check, figures, tokens) is run over the rows and over ten times as many.
 
     .venv/bin/python benchmarks/data.py [--conversations 100000] [--repeats 3] [--memory] [--quick] [--json]
 """
@@ -21,6 +22,8 @@ from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 WRITTEN = ("first-aid/data/taught.jsonl", "emergency/data/taught.jsonl", "ml-tutor/data/taught.jsonl")
@@ -41,18 +44,30 @@ def peak() -> float:
 
 def ours(path: Path, folder: Path) -> None:
     from lorikeet import bases
-    from lorikeet.data.sources import read_file
-    from lorikeet.data.split import Row
+    from lorikeet.data.rows import TRAIN, Rows
+    from lorikeet.data.shelf import Shelf
+    from lorikeet.data.sources import FileRows, read_file
     from lorikeet.data.tokens import tokenise
     from lorikeet.progress import Silent
 
     tokenizer = bases.load_tokenizer(bases.prepare("smollm2-135m", Silent()))
     begin = time.perf_counter()
-    read = read_file(path)
-    assert not read.refused
-    rows = [Row(talk, "train", "", "taught") for talk in read.rows]
+    file = FileRows(path)
+    talks = Shelf(read_file(file))
+    assert not file.refused
+    rows = Rows(talks, "taught", np.full(len(talks), TRAIN), np.full(len(talks), b""))
     seen = tokenise(tokenizer, rows, folder / "tokens.parquet", Silent(), limit=1024)
     print(json.dumps({"seconds": time.perf_counter() - begin, "rows": len(rows), "tokens": int(seen.lengths.sum()), "peak_rss_mb": peak()}))
+
+
+def check(path: Path, folder: Path) -> None:
+    """All that is done to rows before training."""
+    from lorikeet.data import inspect
+    from lorikeet.progress import Silent
+
+    begin = time.perf_counter()
+    seen = inspect.files([str(path)], Silent(), "smollm2-135m").seen
+    print(json.dumps({"seconds": time.perf_counter() - begin, "rows": len(seen.rows), "peak_rss_mb": peak()}))
 
 
 def peer(path: Path, folder: Path) -> None:
@@ -90,6 +105,9 @@ def peer(path: Path, folder: Path) -> None:
     print(json.dumps({"seconds": seconds[1] - seconds[0], "rows": len(made.train_dataset), "tokens": tokens, "peak_rss_mb": peak()}))
 
 
+SIDES = {"ours": ours, "peer": peer, "check": check}
+
+
 def run(which: str, path: Path) -> dict[str, Any]:
     """One side in a process of its own: its figures."""
     with tempfile.TemporaryDirectory() as folder:
@@ -104,12 +122,12 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--quick", action="store_true", help="3,000 conversations, one run a side")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--side", choices=["ours", "peer"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        (ours if arguments.side == "ours" else peer)(arguments.file, arguments.folder)
+        SIDES[arguments.side](arguments.file, arguments.folder)
         return
     count, repeats = (3000, 1) if arguments.quick else (arguments.conversations, arguments.repeats)
     samples: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
@@ -123,14 +141,14 @@ def main() -> None:
             for side, found in samples.items():
                 found.append(run(side, files[count]))
         if arguments.memory:
-            memory = {n: run("ours", path)["peak_rss_mb"] for n, path in files.items()}
+            memory = {n: run("check", path) for n, path in files.items()}
     assert samples["ours"][0]["tokens"] == samples["peer"][0]["tokens"], "both sides make the same tokens"
     rate = {side: statistics.median(s["rows"] / s["seconds"] for s in found) for side, found in samples.items()}
     told = {
         "ratio": rate["ours"] / rate["peer"],
         "rows_per_second": rate,
-        "peak_rss_mb": memory,
-        "peak_rss_ratio": memory[10 * count] / memory[count] if memory else None,
+        "check": memory,
+        "peak_rss_ratio": memory[10 * count]["peak_rss_mb"] / memory[count]["peak_rss_mb"] if memory else None,
         "peer": "SFTTrainer's preparation of prompt and completion, datasets.map in a process a core",
         "versions": {name: version(name) for name in ("trl", "datasets", "transformers", "tokenizers")},
         "samples": samples,
@@ -139,8 +157,8 @@ def main() -> None:
         print(json.dumps(told))
         return
     print(f"{count} conversations: ours {rate['ours']:.0f} rows a second, TRL {rate['peer']:.0f}: {told['ratio']:.2f} times as many")
-    for n, peak in memory.items():
-        print(f"peak RSS over {n} conversations: {peak:.0f} MB")
+    for n, checked in memory.items():
+        print(f"check over {n} conversations: {checked['seconds']:.0f} s, peak RSS {checked['peak_rss_mb']:.0f} MB")
 
 
 if __name__ == "__main__":

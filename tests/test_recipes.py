@@ -5,9 +5,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from toy_recipe import split_rows
 
-from lorikeet.data.stage import split_rows
-from lorikeet.progress import Silent
 from lorikeet.recipe import load_recipe
 from lorikeet.scoring import form_of, token_overlap
 
@@ -24,13 +23,13 @@ WRITTEN = [
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.parent.name)
 def test_a_shipped_recipe_has_no_finding_above_a_note(path: Path) -> None:
-    rows, findings = split_rows(load_recipe(path), Silent())
+    rows, findings = split_rows(load_recipe(path))
     assert len(rows) > 100
     assert [f for f in findings if f.severity != "note"] == []
 
 
 def test_the_first_aid_set_is_as_large_as_it_says() -> None:
-    rows, _ = split_rows(FIRST_AID, Silent())
+    rows, _ = split_rows(FIRST_AID)
     taught = [r for r in rows if r.kind == "taught"]
     by_topic = {t: [r for r in taught if r.conversation.topic == t] for t in {r.conversation.topic for r in taught}}
     assert len(by_topic) >= 60
@@ -46,7 +45,7 @@ def test_the_first_aid_set_is_as_large_as_it_says() -> None:
 def test_an_extended_set_has_two_hundred_answers_and_no_finding(name: str) -> None:
     data = LOADED[name].path.parent / "data"
     sets = [f"data.train={data}/taught*.jsonl", f"data.out_of_scope={data}/out_of_scope_extended.jsonl"]
-    rows, findings = split_rows(load_recipe(LOADED[name].path, sets), Silent())
+    rows, findings = split_rows(load_recipe(LOADED[name].path, sets))
     wordings: dict[str, set[str]] = {}
     for talk in (r.conversation for r in rows if r.kind == "taught"):
         wordings.setdefault(talk.answer, set()).add(talk.question)
@@ -57,14 +56,14 @@ def test_an_extended_set_has_two_hundred_answers_and_no_finding(name: str) -> No
 
 @pytest.mark.parametrize("name", ["first-aid", "emergency", "ml-tutor", "med-tutor"])
 def test_no_probe_stands_in_the_rows_or_nearly_so(name: str) -> None:
-    questions = {r.conversation.question for r in split_rows(LOADED[name], Silent())[0]}
+    questions = {r.conversation.question for r in split_rows(LOADED[name])[0]}
     worst = max((token_overlap(p.question, q), p.question, q) for p in LOADED[name].suite.probes for q in questions)
     assert worst[0] < 0.8, worst
 
 
 def test_no_sentence_of_the_email_suite_is_trained_on() -> None:
     path = LOADED["email"].path
-    rows, findings = split_rows(load_recipe(path, [f"data.train={path.parent}/data/taught*.jsonl"]), Silent())
+    rows, findings = split_rows(load_recipe(path, [f"data.train={path.parent}/data/taught*.jsonl"]))
     trained = {text for row in rows for text in (row.conversation.question, row.conversation.answer)}
     assert len(trained) > 4000
     assert [f for f in findings if f.severity != "note"] == []
@@ -74,7 +73,7 @@ def test_no_sentence_of_the_email_suite_is_trained_on() -> None:
 @pytest.mark.parametrize("name", ["ml-tutor", "med-tutor"])
 def test_every_taught_answer_of_a_tutor_passes_the_rules_and_has_the_form_of_its_mode(name: str) -> None:
     suite = LOADED[name].suite
-    answers = {(r.conversation.topic, r.conversation.mode, r.conversation.answer) for r in split_rows(LOADED[name], Silent())[0] if r.kind == "taught"}
+    answers = {(r.conversation.topic, r.conversation.mode, r.conversation.answer) for r in split_rows(LOADED[name])[0] if r.kind == "taught"}
     assert len(answers) >= 60
     assert all(form_of(answer) == suite.forms[mode] for _, mode, answer in answers)
     scores = {(topic, mode): suite.score(topic, answer, mode) for topic, mode, answer in answers}
@@ -84,9 +83,7 @@ def test_every_taught_answer_of_a_tutor_passes_the_rules_and_has_the_form_of_its
 @pytest.mark.parametrize("name", ["ml-tutor", "med-tutor"])
 def test_an_explanation_in_place_of_a_hint_breaks_the_rules(name: str) -> None:
     suite = LOADED[name].suite
-    explained = {
-        r.conversation.topic: r.conversation.answer for r in split_rows(LOADED[name], Silent())[0] if r.kind == "taught" and r.conversation.mode == "explain"
-    }
+    explained = {r.conversation.topic: r.conversation.answer for r in split_rows(LOADED[name])[0] if r.kind == "taught" and r.conversation.mode == "explain"}
     given_away = [topic for topic, answer in explained.items() if (score := suite.score(topic, answer, "hint")) and score.outcome == "violation"]
     assert set(given_away) == set(explained)
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lorikeet import artifact, report, statistics
@@ -43,7 +44,7 @@ class FakeRun:
     def data(self) -> None:
         part = self.part("data")
         figures = {"rows": 30, "split": "wordings", "parts": {"taught/train": 20, "taught/test": 10}, "answers": 5, "tokens": 900}
-        shape = {"lengths": lengths([*range(20, 60), 60]), "padding": {"random": 0.4, "by_length": 0.1, "packed": 0.0}, "openings": 4}
+        shape = {"lengths": lengths(np.array([*range(20, 60), 60])), "padding": {"random": 0.4, "by_length": 0.1, "packed": 0.0}, "openings": 4}
         write_json(part / "data.json", {**figures, **shape, "supervised_tokens": 300, "longest": 60, "files": ["rows.jsonl"], "system": "Be brief."})
         write_json(part / "findings.json", [asdict(Finding("warning", "only 20 rows to train on", code="data.few"))])
         write_json(

@@ -3,6 +3,12 @@
 import json
 from pathlib import Path
 
+from lorikeet.data import stage
+from lorikeet.data.rows import Row
+from lorikeet.evidence import Finding
+from lorikeet.progress import Silent
+from lorikeet.recipe import LoadedRecipe
+
 SUITE = """\
 name: burns
 not_taught: [was not taught]
@@ -42,3 +48,9 @@ def write_recipe(folder: Path) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(RECIPE, encoding="utf-8")
     return path
+
+
+def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
+    """The recipe's rows as its data stage splits them, and what it found."""
+    seen, findings = stage.split_rows(recipe, stage.read_rows(recipe, Silent()))
+    return list(seen.rows), findings

@@ -3,15 +3,15 @@
 Here is what rows are to one another and to the split; what stands in them is in contents.py.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from lorikeet.conversation import Message
-from lorikeet.data.contents import CONTENTS, places
+import numpy as np
+
+from lorikeet.data.rows import KINDS, TEST, TRAIN, context
 from lorikeet.data.similar import NEAR, near_pairs
-from lorikeet.data.split import Part, Row, context
+from lorikeet.data.survey import Survey
 from lorikeet.evidence import Finding, Severity
 from lorikeet.scoring import fold
 from lorikeet.suite import Suite, place_of
@@ -25,156 +25,192 @@ SAID_BY_CHANCE = 4
 """Words from which two answers are not the same by chance."""
 
 
-def run_checks(rows: Sequence[Row]) -> list[Finding]:
+def run_checks(seen: Survey) -> list[Finding]:
     """All findings on a split data set, the worst first. An `error` must stop training."""
-    checks: tuple[Callable[[Sequence[Row]], list[Finding]], ...] = (
-        _leaks, _near_leaks, _answer_leaks, _concentrated, _duplicates, _conflicts, *CONTENTS, _refusals, _too_few,
+    checks: tuple[Callable[[Survey], list[Finding]], ...] = (
+        _leaks, _near_leaks, _answer_leaks, _concentrated, _duplicates, _conflicts, _contents, _refusals, _too_few,
     )  # fmt: skip
-    found = [finding for check in checks for finding in check(rows)]
+    found = [finding for check in checks for finding in check(seen)]
     return sorted(found, key=lambda f: ("error", "warning", "note").index(f.severity))
 
 
-def copies(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that are the same letter for letter, together: where capitals and commas are what is taught, a fold would be wrong."""
-    seen: dict[tuple[Message, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        seen[row.conversation.messages].append(row)
-    return [group for group in seen.values() if len(group) > 1]
+def _contents(seen: Survey) -> list[Finding]:
+    return seen.contents.findings(seen.rows)
 
 
-def _duplicates(rows: Sequence[Row]) -> list[Finding]:
-    again = copies(rows)
+def _several(keys: np.ndarray, among: np.ndarray) -> list[np.ndarray]:
+    """The positions of each key that stands more than once where `among` is true, in the order of their first."""
+    places = np.flatnonzero(among)
+    order = places[np.argsort(keys[places], kind="stable")]
+    bounds = np.concatenate([[0], np.flatnonzero(keys[order[1:]] != keys[order[:-1]]) + 1, [len(order)]])
+    groups = [order[bounds[n] : bounds[n + 1]] for n in np.flatnonzero(np.diff(bounds) > 1)]
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
+def copies(seen: Survey, among: np.ndarray) -> list[np.ndarray]:
+    """Positions of rows that are the same letter for letter, together: where capitals and commas are what is taught, a fold would be wrong."""
+    return _several(seen.whole, among)
+
+
+def _duplicates(seen: Survey) -> list[Finding]:
+    again = copies(seen, np.ones(len(seen.rows), bool))
     if not again:
         return []
-    return [Finding("warning", f"{sum(len(g) - 1 for g in again)} rows stand more than once", again[0][0].conversation.question,
-                    code="data.duplicate.exact", rows=places(again[0]), cure="remove the copies: they count twice in training")]  # fmt: skip
+    return [Finding("warning", f"{sum(len(g) - 1 for g in again)} rows stand more than once", seen.rows[int(again[0][0])].conversation.question,
+                    code="data.duplicate.exact", rows=seen.places(again[0]), cure="remove the copies: they count twice in training")]  # fmt: skip
 
 
-def _conflicts(rows: Sequence[Row]) -> list[Finding]:
-    answers: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
-    for row in rows:
-        answers[row.conversation.mode, context(row.conversation)].setdefault(fold(row.conversation.answer), row)
-    clashing = [list(given.values()) for given in answers.values() if len(given) > 1]
+def _conflicts(seen: Survey) -> list[Finding]:
+    asked = _several(seen.in_mode, np.ones(len(seen.rows), bool))
+    clashing = [group for group in asked if (seen.answer[group] != seen.answer[group[0]]).any()]
     if not clashing:
         return []
-    return [Finding("warning", f"{len(clashing)} questions have more than one answer", clashing[0][0].conversation.question,
-                    code="data.conflict", rows=places(clashing[0]), cure="keep one answer a question")]  # fmt: skip
+    _, first = np.unique(seen.answer[clashing[0]], return_index=True)
+    shown = clashing[0][np.sort(first)]
+    return [Finding("warning", f"{len(clashing)} questions have more than one answer", seen.rows[int(shown[0])].conversation.question,
+                    code="data.conflict", rows=seen.places(shown), cure="keep one answer a question")]  # fmt: skip
 
 
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
-"""Parts in the order in which they are used up: what stands in one must not be asked in a later one."""
+class Leaks(NamedTuple):
+    """Positions, ascending, of rows that are held out although an earlier part asks the same, and of those that ask it there; beside each its partner."""
+
+    asked: np.ndarray
+    used_first: np.ndarray
+    used: np.ndarray
+    asked_first: np.ndarray
 
 
-class Leak(NamedTuple):
-    """A row that is held out, and one of an earlier part that asks the same."""
+class _Found:
+    """Leaks as they are found: for each row the first of its partners."""
 
-    asked: Row
-    used: Row
+    def __init__(self, seen: Survey) -> None:
+        self._seen = seen
+        self._none = len(seen.rows)
+        self._used_first, self._asked_first = np.full(self._none, self._none), np.full(self._none, self._none)
+
+    def add(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Pairs of positions whose parts differ: what is asked is of the later part."""
+        later = self._seen.part[one] > self._seen.part[other]
+        asked, used = np.where(later, one, other), np.where(later, other, one)
+        np.minimum.at(self._used_first, asked, used)
+        np.minimum.at(self._asked_first, used, asked)
+
+    def leaks(self) -> Leaks:
+        asked, used = np.flatnonzero(self._used_first < self._none), np.flatnonzero(self._asked_first < self._none)
+        return Leaks(asked, self._used_first[asked], used, self._asked_first[used])
 
 
-def leaks(rows: Sequence[Row]) -> list[Leak]:
-    """Every held-out row with every row that uses its question before it is asked, capitals and punctuation aside."""
-    asking: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        asking[context(row.conversation)].append(row)
-    shared = [group for group in asking.values() if len({row.part for row in group}) > 1]
-    return [Leak(asked, used) for group in shared for asked in group for used in group if PARTS.index(used.part) < PARTS.index(asked.part)]
+def leaks(seen: Survey, among: np.ndarray) -> Leaks:
+    """Rows that use a question before it is asked, capitals and punctuation aside."""
+    found = _Found(seen)
+    for group in _several(seen.context, among):
+        parts = seen.part[group]
+        for part in np.unique(parts)[1:]:
+            asked, before = group[parts == part], group[parts < part]
+            found.add(asked, np.full(len(asked), before[0]))
+            found.add(np.full(len(before), asked[0]), before)
+    return found.leaks()
 
 
-def _leaks(rows: Sequence[Row]) -> list[Finding]:
-    leaked = list({id(leak.asked): leak.asked for leak in leaks(rows)}.values())
-    if not leaked:
+def _leaks(seen: Survey) -> list[Finding]:
+    leaked = leaks(seen, np.ones(len(seen.rows), bool)).asked
+    if not len(leaked):
         return []
-    return [Finding("error", f"{len(leaked)} held-out questions stand in the rows that training uses", leaked[0].conversation.question,
-                    code="data.leak.exact", rows=places(leaked), cure="remove one of the two rows")]  # fmt: skip
+    return [Finding("error", f"{len(leaked)} held-out questions stand in the rows that training uses", seen.rows[int(leaked[0])].conversation.question,
+                    code="data.leak.exact", rows=seen.places(leaked), cure="remove one of the two rows")]  # fmt: skip
 
 
-def untaught_suite(rows: Sequence[Row], suite: Suite) -> list[Finding]:
+def untaught_suite(seen: Survey, suite: Suite) -> list[Finding]:
     """A warning where no probe with rules is about a topic of the rows: the suite was written for other rows, or they name no topics."""
     asked = {probe.topic for probe in suite.probes if not probe.accepted}
-    if not asked or asked & {row.conversation.topic for row in rows if row.kind == "taught"}:
+    if not asked or any(row.conversation.topic in asked and row.kind == "taught" for row in seen.rows):
         return []
     return [Finding("warning", f"none of the suite's {len(suite.probes)} probes is about a topic of the rows", suite.probes[0].question, code="suite.topics",
                     cure="give the rows a `topic` that the suite has rules for, or write a suite for them")]  # fmt: skip
 
 
-def near_leaks(rows: Sequence[Row]) -> list[Leak]:
+def near_leaks(seen: Survey, among: np.ndarray) -> Leaks:
     """Held-out questions that say nearly what a trained one says. In a taught set only those are told that share the trained one's answer: they are
     no leak, as wordings are what is held out, but an easy exam; another answer to nearly the same words is what the exam is about.
     """
-    taught, wordings = [row for row in rows if row.kind == "taught"], is_wordings(rows)
-    texts = tuple(context(row.conversation) for row in taught)
-    found = []
-    for pair in near_pairs(texts):
-        used, asked = sorted((pair.first, pair.second), key=lambda n: PARTS.index(taught[n].part))
-        told = not wordings or (taught[used].group == taught[asked].group and texts[used] != texts[asked])
-        if told and taught[used].part != taught[asked].part:
-            found.append((asked, used))
-    return [Leak(taught[asked], taught[used]) for asked, used in sorted(found)]
+    places = np.flatnonzero(seen.taught & among)
+    found = _Found(seen)
+    if not len(places) or (seen.part[places] == seen.part[places[0]]).all():
+        return found.leaks()
+    taken, wordings = np.zeros(len(seen.rows), bool), seen.wordings
+    taken[places] = True
+
+    def told(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        one, other = places[first], places[second]
+        apart: np.ndarray = seen.part[one] != seen.part[other]
+        return apart & (seen.group[one] == seen.group[other]) & (seen.context[one] != seen.context[other]) if wordings else apart
+
+    for pairs in near_pairs((context(row.conversation) for row, taught in zip(seen.rows, taken, strict=True) if taught), told):
+        found.add(places[pairs[:, 0]], places[pairs[:, 1]])
+    return found.leaks()
 
 
-def _near_leaks(rows: Sequence[Row]) -> list[Finding]:
-    pairs = list({id(leak.asked): leak for leak in reversed(near_leaks(rows))}.values())[::-1]
-    if not pairs:
+def _near_leaks(seen: Survey) -> list[Finding]:
+    found = near_leaks(seen, np.ones(len(seen.rows), bool))
+    if not len(found.asked):
         return []
-    near = tuple(f"{asked.conversation.source} like {used.conversation.source}" for asked, used in pairs[:10])
-    what, shown = f"{len(pairs)} held-out questions share {NEAR:.0%} or more of their words with one that training uses", pairs[0].asked.conversation.question
-    if is_wordings(rows):
-        return [Finding("note", f"{what}, and its answer", shown, code="data.wordings.near", rows=near,
+    near = tuple(f"{one} like {other}" for one, other in zip(seen.places(found.asked), seen.places(found.used_first), strict=True))
+    what, shown = f"{len(found.asked)} held-out questions share {NEAR:.0%} or more of their words with one that training uses", int(found.asked[0])
+    excerpt = seen.rows[shown].conversation.question
+    if seen.wordings:
+        return [Finding("note", f"{what}, and its answer", excerpt, code="data.wordings.near", rows=near,
                         cure="their figures flatter a little; reword them for a harder exam")]  # fmt: skip
-    return [Finding("error", what, shown, code="data.leak.near", rows=near, cure="remove one of the two rows")]
+    return [Finding("error", what, excerpt, code="data.leak.near", rows=near, cure="remove one of the two rows")]
 
 
-def _answer_leaks(rows: Sequence[Row]) -> list[Finding]:
+def _answer_leaks(seen: Survey) -> list[Finding]:
     """Held-out answers that training uses, under a question that it does not: a model may give them from memory. In a taught set that is meant."""
-    if is_wordings(rows):
+    if seen.wordings:
         return []
-    taught = [row for row in rows if row.kind == "taught"]
-    used = {fold(row.conversation.answer): row.conversation.source for row in taught if row.part != "test"}
-    asked = {context(row.conversation) for row in taught if row.part != "test"}
-    held_out = [row.conversation for row in taught if row.part == "test" and len(row.conversation.answer.split()) >= SAID_BY_CHANCE]
-    leaked = [(talk, used[fold(talk.answer)]) for talk in held_out if fold(talk.answer) in used and context(talk) not in asked]
-    if not leaked:
+    used = np.flatnonzero(seen.taught & (seen.part != TEST))
+    held_out = np.flatnonzero(seen.taught & (seen.part == TEST) & (seen.words >= SAID_BY_CHANCE))
+    leaked = held_out[np.isin(seen.answer[held_out], seen.answer[used]) & ~np.isin(seen.context[held_out], seen.context[used])]
+    if not len(leaked):
         return []
-    return [Finding("warning", f"{len(leaked)} held-out answers stand, under other questions, in rows that training uses", leaked[0][0].answer[:200],
-                    code="data.leak.answer", rows=tuple(f"{talk.source} like {place}" for talk, place in leaked[:10]),
+    sources = [used[np.argmax(seen.answer[used] == seen.answer[n])] for n in leaked[:10]]
+    near = tuple(f"{one} like {other}" for one, other in zip(seen.places(leaked), seen.places(np.array(sources)), strict=True))
+    return [Finding("warning", f"{len(leaked)} held-out answers stand, under other questions, in rows that training uses",
+                    seen.rows[int(leaked[0])].conversation.answer[:200], code="data.leak.answer", rows=near,
                     cure="split by answer (leave data.test out), or remove one of the two rows")]  # fmt: skip
 
 
-def is_wordings(rows: Sequence[Row]) -> bool:
-    """Whether answers are both trained on and held out, as in a taught set."""
-    held_out = {row.group for row in rows if row.kind == "taught" and row.part == "test"}
-    return any(row.group in held_out for row in rows if row.kind == "taught" and row.part == "train")
-
-
-def _concentrated(rows: Sequence[Row]) -> list[Finding]:
+def _concentrated(seen: Survey) -> list[Finding]:
     """One answer that many of the rows share; a declared taught set, and refusals declared out of scope, are meant to be so."""
-    taught = [row for row in rows if row.kind == "taught" and row.part == "train"]
-    if len(taught) < FEW_ROWS or is_wordings(rows):
+    trained = np.flatnonzero(seen.taught & (seen.part == TRAIN))
+    if len(trained) < FEW_ROWS or seen.wordings:
         return []
-    answer, count = Counter(fold(row.conversation.answer) for row in taught).most_common(1)[0]
-    if count < CONCENTRATED * len(taught):
+    _, first, counts = np.unique(seen.answer[trained], return_index=True, return_counts=True)
+    count, share = int(counts.max()), counts.max() / len(trained)
+    if share < CONCENTRATED:
         return []
-    having = [row for row in taught if fold(row.conversation.answer) == answer]
-    severity: Severity = "error" if count >= FAR_TOO_CONCENTRATED * len(taught) else "warning"
+    having = trained[seen.answer[trained] == seen.answer[trained[first[counts == count].min()]]]
+    severity: Severity = "error" if share >= FAR_TOO_CONCENTRATED else "warning"
     cure = "keep a few of them, name refusals in data.out_of_scope, or set data.split: wordings if the answers are a taught set"
-    return [Finding(severity, f"{count} of {len(taught)} rows ({count / len(taught):.0%}) have the same answer", having[0].conversation.answer[:200],
-                    code="data.answers.concentrated", rows=places(having), cure=cure)]  # fmt: skip
+    return [Finding(severity, f"{count} of {len(trained)} rows ({share:.0%}) have the same answer", seen.rows[int(having[0])].conversation.answer[:200],
+                    code="data.answers.concentrated", rows=seen.places(having), cure=cure)]  # fmt: skip
 
 
-def _refusals(rows: Sequence[Row]) -> list[Finding]:
+def _refusals(seen: Survey) -> list[Finding]:
     """How much of what is trained on is a refusal, where that is much."""
-    trained = [row for row in rows if row.part == "train"]
-    refusals = [row for row in trained if row.kind == "out-of-scope"]
-    if not refusals or len(refusals) < FAR_TOO_CONCENTRATED * len(trained):
+    trained = seen.part == TRAIN
+    refusals = np.flatnonzero(trained & (seen.kind == KINDS.index("out-of-scope")))
+    if not len(refusals) or len(refusals) < FAR_TOO_CONCENTRATED * trained.sum():
         return []
-    return [Finding("note", f"{len(refusals)} of {len(trained)} rows trained on are turned away", refusals[0].conversation.answer, code="data.refusals",
-                    cure="questions unlike what is taught will be turned away too; watch how many taught ones are")]  # fmt: skip
+    return [Finding("note", f"{len(refusals)} of {trained.sum()} rows trained on are turned away", seen.rows[int(refusals[0])].conversation.answer,
+                    code="data.refusals", cure="questions unlike what is taught will be turned away too; watch how many taught ones are")]  # fmt: skip
 
 
-def leaked_probes(rows: Sequence[Row], suite: Suite, suite_file: Path) -> list[Finding]:
+def leaked_probes(seen: Survey, suite: Suite, suite_file: Path) -> list[Finding]:
     """An `error` where a probe of the suite that will judge the assistant is trained on."""
-    leaked = suite.trained_on({fold(row.conversation.question): str(row.conversation.source) for row in rows if row.part != "test"})
+    used = np.flatnonzero(seen.part != TEST)
+    asked = np.array([hash(fold(probe.question)) for probe in suite.probes], np.int64)
+    using = [seen.rows[n].conversation for n in used[np.isin(seen.asked[used], asked)].tolist()]
+    leaked = suite.trained_on({fold(talk.question): str(talk.source) for talk in using})
     if not leaked:
         return []
     probe, place = leaked[0]
@@ -182,17 +218,17 @@ def leaked_probes(rows: Sequence[Row], suite: Suite, suite_file: Path) -> list[F
                     code="suite.leak", rows=(place_of(suite_file, probe), place), cure="reword the probe, or remove the row")]  # fmt: skip
 
 
-def read_too_often(rows: Sequence[Row], epochs: float) -> list[Finding]:
+def read_too_often(seen: Survey, epochs: float) -> list[Finding]:
     """A warning where few rows are read many times: they are learned by heart. In a taught set that is meant."""
-    count = sum(row.part == "train" for row in rows)
-    if count >= FEW_FOR_MANY or epochs <= MANY_EPOCHS or is_wordings(rows):
+    count = int((seen.part == TRAIN).sum())
+    if count >= FEW_FOR_MANY or epochs <= MANY_EPOCHS or seen.wordings:
         return []
     return [Finding("warning", f"{count} rows are read {epochs:g} times each: the model will know them by heart and little else", code="data.few.epochs",
                     cure=f"add rows, or lower train.epochs to {MANY_EPOCHS} or less; the held-out loss says where to stop")]  # fmt: skip
 
 
-def _too_few(rows: Sequence[Row]) -> list[Finding]:
-    count = sum(row.part == "train" for row in rows)
+def _too_few(seen: Survey) -> list[Finding]:
+    count = int((seen.part == TRAIN).sum())
     if count >= FEW_ROWS:
         return []
     return [Finding("warning", f"only {count} rows to train on", code="data.few", cure=f"{FEW_ROWS} or more teach something; add rows or wordings")]

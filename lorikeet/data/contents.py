@@ -1,60 +1,91 @@
-"""What stands in rows and should not: marks of templates, placeholders, wrong decoding, other languages, secrets, personal data."""
+"""What stands in rows and should not: marks of templates, placeholders, wrong decoding, other languages, secrets, personal data.
+
+Each is asked of one row at a time, so that all of them are done in one pass and no row is kept.
+"""
 
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from lorikeet.data.split import Row
+import numpy as np
+
+from lorikeet.data.rows import Row
 from lorikeet.evidence import Finding, Severity
 from lorikeet.scoring import TEMPLATE_MARKS
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
+SHOWN = 10
+"""Rows that a finding names, at most."""
 BLED = 0.01
 """Share of the rows from which names of speakers inside answers are an error."""
 ENOUGH_TO_TELL, SURE = 8, 0.9
 """Words of a row from which its language is asked for, and the confidence from which another than the most counts."""
 
 
-def places(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Where the first ten of the rows stand."""
-    return tuple(str(row.conversation.source) for row in rows[:10])
+@dataclass
+class Tally:
+    """Rows in which something was found: how many of how many, what in the first, and where the first ones stand."""
+
+    asked: int = 0
+    rows: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+    first: Row | None = None
+    mark: str = ""
+    places: list[str] = field(default_factory=list)
+
+    def add(self, row: Row, marks: Sequence[str]) -> None:
+        self.asked += 1
+        if not marks:
+            return
+        if self.first is None:
+            self.first, self.mark = row, marks[0]
+        self.rows += 1
+        self.found.update(marks)
+        self.places += [str(row.conversation.source)] * (len(self.places) < SHOWN)
+
+    def finding(self, severity: Severity, code: str, what: str, excerpt: str, cure: str) -> list[Finding]:
+        return [Finding(severity, what, excerpt, code=code, rows=tuple(self.places), cure=cure)]
+
+    @property
+    def question(self) -> str:
+        return self.first.conversation.question if self.first else ""
+
+    @property
+    def answer(self) -> str:
+        return self.first.conversation.answer[:200] if self.first else ""
 
 
 _MARKERS = re.compile(rf"{TEMPLATE_MARKS}|^#{{2,3}} (?:Instruction|Response|Input):", re.M)
 _SPEAKERS = re.compile(r"^(?:user|human|assistant|question|instruction)\s*:", re.M | re.I)
 
 
-def with_marks(rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Rows with a mark of a chat template inside a turn, and the mark: another template's text, or two turns in one."""
-    return [(row, mark) for row in rows if (mark := next((m.group() for t in row.conversation.messages if (m := _MARKERS.search(t.content))), ""))]
+def mark_in(row: Row) -> list[str]:
+    """The first mark of a chat template inside a turn: another template's text, or two turns in one."""
+    return [m.group() for turn in row.conversation.messages if (m := _MARKERS.search(turn.content))][:1]
 
 
-def _bled_markers(rows: Sequence[Row]) -> list[Finding]:
-    bled = with_marks(rows)
-    if not bled:
-        return []
-    return [Finding("error", f"{len(bled)} rows carry marks of a chat template inside a turn, as {bled[0][1]!r}",
-                    bled[0][0].conversation.question, code="data.roles.bleed", rows=places([row for row, _ in bled]),
-                    cure="write plain turns: the template is put around them here, and marks inside them end a turn in its midst")]  # fmt: skip
+def _bled_markers(tally: Tally) -> list[Finding]:
+    return tally.finding("error", "data.roles.bleed", f"{tally.rows} rows carry marks of a chat template inside a turn, as {tally.mark!r}", tally.question,
+                         "write plain turns: the template is put around them here, and marks inside them end a turn in its midst")  # fmt: skip
 
 
-def with_speakers(rows: Sequence[Row]) -> list[Row]:
-    """Rows with an answer in which a speaker is named at the start of a line: the next turn, taken into this one."""
-    return [row for row in rows if any(_SPEAKERS.search(m.content) for m in row.conversation.messages if m.role == "assistant")]
+def speaker_in(row: Row) -> list[str]:
+    """The speaker who is named at the start of a line of an answer: the next turn, taken into this one."""
+    return [m.group() for turn in row.conversation.messages if turn.role == "assistant" and (m := _SPEAKERS.search(turn.content))][:1]
 
 
-def _bled_speakers(rows: Sequence[Row]) -> list[Finding]:
-    bled = with_speakers(rows)
-    if not bled:
-        return []
-    severity: Severity = "error" if len(bled) >= max(3, BLED * len(rows)) else "warning"
-    return [Finding(severity, f"{len(bled)} answers name a speaker at the start of a line, as 'User:'", bled[0].conversation.answer[:200],
-                    code="data.roles.bleed", rows=places(bled), cure="part them into turns: a model trained so goes on as the user")]  # fmt: skip
+def _bled_speakers(tally: Tally) -> list[Finding]:
+    return tally.finding("error" if tally.rows >= max(3, BLED * tally.asked) else "warning", "data.roles.bleed",
+                         f"{tally.rows} answers name a speaker at the start of a line, as 'User:'", tally.answer,
+                         "part them into turns: a model trained so goes on as the user")  # fmt: skip
 
 
 _PLACEHOLDERS = re.compile(
@@ -62,72 +93,25 @@ _PLACEHOLDERS = re.compile(
 )
 
 
-def _placeholders(rows: Sequence[Row]) -> list[Finding]:
-    left = [(row, mark) for row in rows if (mark := _PLACEHOLDERS.search(row.conversation.answer))]
-    if not left:
-        return []
-    return [Finding("warning", f"{len(left)} answers have a placeholder left in, as {left[0][1].group()!r}", left[0][0].conversation.answer[:200],
-                    code="data.placeholder", rows=places([row for row, _ in left]), cure="fill it in: the model will say it as it stands")]  # fmt: skip
+def _placeholder_in(row: Row) -> list[str]:
+    return [mark.group()] if (mark := _PLACEHOLDERS.search(row.conversation.answer)) else []
 
 
-def decoded_wrongly(rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Rows with text that was decoded as something that it is not, as ftfy judges it, and the first such text."""
+def _placeholders(tally: Tally) -> list[Finding]:
+    return tally.finding("warning", "data.placeholder", f"{tally.rows} answers have a placeholder left in, as {tally.mark!r}", tally.answer,
+                         "fill it in: the model will say it as it stands")  # fmt: skip
+
+
+def decoded_wrongly(row: Row) -> list[str]:
+    """The beginning of the first text that was decoded as something that it is not, as ftfy judges it."""
     from ftfy.badness import is_bad
 
-    return [(row, text) for row in rows if (text := next((m.content for m in row.conversation.messages if is_bad(m.content)), ""))]
+    return [turn.content[:200] for turn in row.conversation.messages if is_bad(turn.content)][:1]
 
 
-def _mojibake(rows: Sequence[Row]) -> list[Finding]:
-    bad = decoded_wrongly(rows)
-    if not bad:
-        return []
-    return [Finding("warning", f"{len(bad)} rows hold text decoded wrongly", bad[0][1][:200], code="data.mojibake",
-                    rows=places([row for row, _ in bad]), cure="read the source in its own encoding, or let `check --fix` mend it")]  # fmt: skip
-
-
-class Told(NamedTuple):
-    """A row, its language's code, and how sure that is, from 0 to 1."""
-
-    row: Row
-    language: str
-    confidence: float
-
-
-def languages(rows: Sequence[Row]) -> list[Told]:
-    """The taught rows' languages, as py3langid tells them from the whole of a row's words; short rows are left out."""
-    judged: list[tuple[Row, str]] = []
-    for row in rows:
-        text = " ".join(message.content for message in row.conversation.messages if message.role != "system")
-        if row.kind == "taught" and len(text.split()) >= ENOUGH_TO_TELL:
-            judged.append((row, text))
-    return [Told(row, *found) for (row, _), found in zip(judged, _classified(tuple(text for _, text in judged)), strict=True)]
-
-
-@lru_cache(maxsize=1)
-def _classified(texts: tuple[str, ...]) -> list[tuple[str, float]]:
-    """Language and confidence of each text. The last result is kept: the check and the figures ask for the same texts."""
-    identify = _identifier().classify
-    return [identify(text) for text in texts]
-
-
-def _languages(rows: Sequence[Row]) -> list[Finding]:
-    """Rows in another language than most."""
-    told = languages(rows)
-    most = Counter(language for _, language, _ in told).most_common(1)
-    others = [(row, language) for row, language, confidence in told if language != most[0][0] and confidence >= SURE]
-    if not others:
-        return []
-    listed = ", ".join(f"{language} {count}" for language, count in Counter(language for _, language in others).most_common(4))
-    return [Finding("warning", f"{len(others)} rows seem to be in another language than the others, which are in {most[0][0]!r}: {listed}",
-                    others[0][0].conversation.question, code="data.languages", rows=places([row for row, _ in others]),
-                    cure="remove them, or see to it that the suite asks in each language that is taught")]  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _identifier() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+def _mojibake(tally: Tally) -> list[Finding]:
+    return tally.finding("warning", "data.mojibake", f"{tally.rows} rows hold text decoded wrongly", tally.mark,
+                         "read the source in its own encoding, or let `check --fix` mend it")  # fmt: skip
 
 
 _ALIKE = ("LATIN", "CYRILLIC")
@@ -135,14 +119,14 @@ _ALIKE = ("LATIN", "CYRILLIC")
 _OUTSIDE_ASCII = re.compile(r"\w*[^\W\x00-\x7f]\w*")
 
 
-def _mixed_scripts(rows: Sequence[Row]) -> list[Finding]:
-    """Words of letters from two scripts that look alike: copied from a page that hides its words so, or typed with the wrong layout."""
-    mixed = [(row, word) for row in rows for message in row.conversation.messages for word in _mixed_words(message.content)]
-    if not mixed:
-        return []
-    return [Finding("warning", f"{len({id(row) for row, _ in mixed})} rows have words of two scripts, as {mixed[0][1]!r}",
-                    mixed[0][0].conversation.question, code="data.scripts.mixed", rows=places([row for row, _ in mixed]),
-                    cure="retype the word: the model sees other letters than a reader")]  # fmt: skip
+def _mixed_in(row: Row) -> list[str]:
+    """The first word of letters from two scripts that look alike: copied from a page that hides its words so, or typed with the wrong layout."""
+    return [word for turn in row.conversation.messages if not turn.content.isascii() for word in _mixed_words(turn.content)][:1]
+
+
+def _mixed_scripts(tally: Tally) -> list[Finding]:
+    return tally.finding("warning", "data.scripts.mixed", f"{tally.rows} rows have words of two scripts, as {tally.mark!r}", tally.question,
+                         "retype the word: the model sees other letters than a reader")  # fmt: skip
 
 
 def _mixed_words(text: str) -> Iterator[str]:
@@ -157,28 +141,29 @@ _DETECTORS = (
     "SlackDetector", "StripeDetector", "TelegramBotTokenDetector", "TwilioKeyDetector",
 )  # fmt: skip
 """Those of detect-secrets that know a secret by its form; the ones that go by entropy take code and identifiers for secrets."""
+_MAY_BE_SECRET = re.compile(r"\S{16}|PRIVATE KEY")
+"""What a text with a secret holds: all that the detectors know are longer than this, or a key's first line. Most texts need not be scanned so."""
 
 
-def with_secrets(rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Rows that hold a secret, and the kind of the first."""
-    from detect_secrets.core.scan import scan_line
+def knowing_secrets() -> AbstractContextManager[object]:
+    """What `secret_in` has to be asked within: the detectors are made once."""
     from detect_secrets.settings import transient_settings
 
-    found: list[tuple[Row, str]] = []
-    with transient_settings({"plugins_used": [{"name": name} for name in _DETECTORS]}):
-        for row in rows:
-            lines = (line for message in row.conversation.messages for line in message.content.splitlines())
-            found += [(row, secret.type) for line in lines for secret in scan_line(line)][:1]
-    return found
+    within: AbstractContextManager[object] = transient_settings({"plugins_used": [{"name": name} for name in _DETECTORS]})
+    return within
 
 
-def _secrets(rows: Sequence[Row]) -> list[Finding]:
-    found = with_secrets(rows)
-    if not found:
-        return []
-    kinds = ", ".join(sorted({kind for _, kind in found}))
-    return [Finding("error", f"{len(found)} rows hold a secret ({kinds})", code="data.secret", rows=places([row for row, _ in found]),
-                    cure="remove it from the rows, and change it where it is used: it has been in a file")]  # fmt: skip
+def secret_in(row: Row) -> list[str]:
+    """The kind of the first secret in a row. Asked within `knowing_secrets`."""
+    from detect_secrets.core.scan import scan_line
+
+    lines = (line for turn in row.conversation.messages if _MAY_BE_SECRET.search(turn.content) for line in turn.content.splitlines())
+    return [secret.type for line in lines for secret in scan_line(line)][:1]
+
+
+def _secrets(tally: Tally) -> list[Finding]:
+    return tally.finding("error", "data.secret", f"{tally.rows} rows hold a secret ({', '.join(sorted(tally.found))})", "",
+                         "remove it from the rows, and change it where it is used: it has been in a file")  # fmt: skip
 
 
 _MAIL = re.compile(r"\b[\w.+-]+@(?!(?:[\w-]+\.)*example\.)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.I)
@@ -186,17 +171,18 @@ _CARD = re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{3,4}(?![\d.])
 _ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 
 
-def _personal(rows: Sequence[Row]) -> list[Finding]:
-    """Mail addresses, telephone numbers with their country, card and account numbers whose check digits are right."""
-    found = [(row, kind) for row in rows for message in row.conversation.messages if (kind := _personal_in(message.content))]
-    if not found:
-        return []
-    kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(kind for _, kind in found).most_common())
-    return [Finding("warning", f"{len(found)} turns hold personal data ({kinds})", code="data.personal", rows=places([row for row, _ in found]),
-                    cure="put made-up ones in their place: a model can give back what it was trained on")]  # fmt: skip
+def _personal_in(row: Row) -> list[str]:
+    """Mail addresses, telephone numbers with their country, card and account numbers whose check digits are right: the first kind in each turn."""
+    return [kind for turn in row.conversation.messages if (kind := _personal_kind(turn.content))]
 
 
-def _personal_in(text: str) -> str:
+def _personal(tally: Tally) -> list[Finding]:
+    kinds = ", ".join(f"{kind} {count}" for kind, count in tally.found.most_common())
+    return tally.finding("warning", "data.personal", f"{tally.found.total()} turns hold personal data ({kinds})", "",
+                         "put made-up ones in their place: a model can give back what it was trained on")  # fmt: skip
+
+
+def _personal_kind(text: str) -> str:
     """The first kind of personal data in a text, or nothing."""
     from phonenumbers import PhoneNumberMatcher
     from stdnum import iban, luhn
@@ -210,7 +196,70 @@ def _personal_in(text: str) -> str:
     return "account number" if any(iban.is_valid(number) for number in _ACCOUNT.findall(text)) else ""
 
 
-CONTENTS: tuple[Callable[[Sequence[Row]], list[Finding]], ...] = (
-    _bled_markers, _bled_speakers, _placeholders, _mojibake, _languages, _mixed_scripts, _secrets, _personal,
+_CHECKS: tuple[tuple[Callable[[Row], list[str]], Callable[[Tally], list[Finding]]], ...] = (
+    (mark_in, _bled_markers), (speaker_in, _bled_speakers), (_placeholder_in, _placeholders), (decoded_wrongly, _mojibake),
+    (_mixed_in, _mixed_scripts), (secret_in, _secrets), (_personal_in, _personal),
 )  # fmt: skip
-"""The checks of this file, in the order in which they are told."""
+"""What is asked of a row, and what is said of those in which it was found, in the order in which they are told."""
+
+
+class Contents:
+    """What stands in the rows seen so far, seen within `knowing_secrets`."""
+
+    def __init__(self) -> None:
+        self._tallies = [Tally() for _ in _CHECKS]
+        self.languages = Languages()
+
+    def see(self, row: Row) -> None:
+        for (look, _), tally in zip(_CHECKS, self._tallies, strict=True):
+            tally.add(row, look(row))
+        self.languages.see(row)
+
+    def findings(self, rows: Sequence[Row]) -> list[Finding]:
+        """What is to be said; `rows` are those that were seen."""
+        found = [tell(tally) for (_, tell), tally in zip(_CHECKS, self._tallies, strict=True) if tally.rows]
+        return [finding for findings in [*found, self.languages.findings(rows)] for finding in findings]
+
+
+class Languages:
+    """The taught rows' languages, as py3langid tells them from the whole of a row's words; short rows are left out."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._codes: dict[str, int] = {}
+        self._rows, self._language, self._sure = array("q"), array("h"), array("b")
+        self._seen = 0
+
+    def see(self, row: Row) -> None:
+        self._seen += 1
+        if row.kind != "taught":
+            return
+        text = " ".join(message.content for message in row.conversation.messages if message.role != "system")
+        if len(text.split()) >= ENOUGH_TO_TELL:
+            language, confidence = _identifier().classify(text)
+            self.counts[language] += 1
+            self._rows.append(self._seen - 1)
+            self._language.append(self._codes.setdefault(language, len(self._codes)))
+            self._sure.append(confidence >= SURE)
+
+    def findings(self, rows: Sequence[Row]) -> list[Finding]:
+        """Rows that are surely in another language than most."""
+        if len(self.counts) < 2:
+            return []
+        most, languages = self.counts.most_common(1)[0][0], np.array(self._language)
+        others = np.flatnonzero((languages != self._codes[most]) & np.array(self._sure, bool))
+        if not len(others):
+            return []
+        names = list(self._codes)
+        listed = ", ".join(f"{language} {count}" for language, count in Counter(names[n] for n in languages[others]).most_common(4))
+        shown = [rows[self._rows[n]].conversation for n in others[:SHOWN].tolist()]
+        return [Finding("warning", f"{len(others)} rows seem to be in another language than the others, which are in {most!r}: {listed}", shown[0].question,
+                        code="data.languages", rows=tuple(str(talk.source) for talk in shown),
+                        cure="remove them, or see to it that the suite asks in each language that is taught")]  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _identifier() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

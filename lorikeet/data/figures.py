@@ -1,19 +1,18 @@
 """What a data set looks like in figures: lengths in tokens, turns, languages, categories, repeated answers, padding against packing."""
 
 import math
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from lorikeet.data.checks import is_wordings
-from lorikeet.data.contents import languages, places
-from lorikeet.data.split import Row
+from lorikeet.conversation import Source
+from lorikeet.data.contents import SHOWN
+from lorikeet.data.rows import KINDS, PARTS, TRAIN
+from lorikeet.data.survey import Survey
 from lorikeet.evidence import Finding
 from lorikeet.recipe import LoadedRecipe
-from lorikeet.scoring import fold
 
 BARS = 16
 """Bars of the histogram at most."""
@@ -21,70 +20,77 @@ REPEATED = 3
 """Rows from which an answer counts as repeated."""
 
 
-def figures(recipe: LoadedRecipe, rows: Sequence[Row], lengths: np.ndarray, supervised: np.ndarray) -> dict[str, object]:
+def figures(recipe: LoadedRecipe, seen: Survey, lengths: np.ndarray, supervised: np.ndarray) -> dict[str, object]:
     """Everything that data.json holds. `lengths` and `supervised` count each row's tokens, and those with loss, as training sees them."""
-    trained = np.array([row.part == "train" for row in rows])
-    taught = [row for row in rows if row.kind == "taught"]
+    trained = seen.part == TRAIN
     return {
-        "rows": len(rows),
-        "split": "wordings" if is_wordings(rows) else "groups",
-        "parts": dict(Counter(f"{row.kind}/{row.part}" for row in rows)),
-        "answers": len({row.group for row in taught}),
+        "rows": len(seen.rows),
+        "split": "wordings" if seen.wordings else "groups",
+        "parts": parts(seen),
+        "answers": len(np.unique(seen.group[seen.taught])),
         "tokens": int(lengths[trained].sum()),
         "supervised_tokens": int(supervised[trained].sum()),
         "longest": int(lengths.max()),
-        "files": sorted({row.conversation.source.file for row in rows}),
+        "files": sorted(seen.files),
         "system": recipe.persona.system,
-        **shape(lengths[trained].tolist(), recipe.recipe.train.batch, recipe.recipe.seed),
-        **words(rows),
+        **shape(lengths[trained], recipe.recipe.train.batch, recipe.recipe.seed),
+        **words(seen),
     }
 
 
-def shape(counts: Sequence[int], batch: int, seed: int) -> dict[str, object]:
+def parts(seen: Survey) -> dict[str, int]:
+    """Rows of each kind in each part, under "kind/part"."""
+    counts = Counter({f"{kind}/{part}": int((seen.part[seen.kind == k] == p).sum()) for k, kind in enumerate(KINDS) for p, part in enumerate(PARTS)})
+    return dict(+counts)
+
+
+def shape(counts: np.ndarray, batch: int, seed: int) -> dict[str, object]:
     """How long the rows are, and what a batch of so many wastes on padding."""
     return {"lengths": lengths(counts), "padding": padding(counts, batch, seed)}
 
 
-def words(rows: Sequence[Row]) -> dict[str, object]:
+def words(seen: Survey) -> dict[str, object]:
     """What can be counted without a tokenizer: question-answer turns a row, languages, categories, and answers of REPEATED rows or more."""
-    answers = Counter(fold(row.conversation.answer) for row in rows)
-    first = {fold(row.conversation.answer): row.conversation.answer for row in reversed(rows)}
+    _, first, counts = np.unique(seen.answer, return_index=True, return_counts=True)
+    most = sorted(np.flatnonzero(counts >= REPEATED).tolist(), key=lambda n: (-counts[n], first[n]))[:5]
     return {
-        "turns": dict(sorted(Counter(sum(m.role == "assistant" for m in row.conversation.messages) for row in rows).items())),
-        "languages": dict(Counter(told.language for told in languages(rows)).most_common()),
-        "categories": dict(Counter(row.conversation.category for row in rows if row.conversation.category).most_common()),
-        "repeated": [{"answer": first[said][:200], "rows": count} for said, count in answers.most_common(5) if count >= REPEATED],
+        "turns": {int(turns): int(count) for turns, count in zip(*np.unique(seen.turns, return_counts=True), strict=True)},
+        "languages": dict(seen.contents.languages.counts.most_common()),
+        "categories": dict(seen.categories.most_common()),
+        "repeated": [{"answer": seen.rows[int(first[n])].conversation.answer[:200], "rows": int(counts[n])} for n in most],
     }
 
 
-def lengths(counts: Sequence[int]) -> dict[str, object]:
+def lengths(counts: np.ndarray) -> dict[str, object]:
     """Quantiles of the rows' lengths in tokens, and a histogram: each bar's upper end (included) and its rows."""
-    ordered = sorted(counts)
-    if not ordered:
+    ordered = np.sort(counts)
+    if not len(ordered):
         return {"median": 0, "p90": 0, "p99": 0, "longest": 0, "bars": []}
     width = max(1, math.ceil(ordered[-1] / BARS))
-    bars = Counter((n - 1) // width for n in ordered)
-    at = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in (("median", 0.5), ("p90", 0.9), ("p99", 0.99))}
-    return {**at, "longest": ordered[-1], "bars": [{"to": (n + 1) * width, "rows": bars[n]} for n in range(max(bars) + 1)]}
+    bars = np.bincount((ordered - 1) // width).tolist()
+    at = {name: int(ordered[min(len(ordered) - 1, int(share * len(ordered)))]) for name, share in (("median", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    return {**at, "longest": int(ordered[-1]), "bars": [{"to": (n + 1) * width, "rows": rows} for n, rows in enumerate(bars)]}
 
 
-def padding(counts: Sequence[int], batch: int, seed: int) -> dict[str, float]:
+def padding(counts: np.ndarray, batch: int, seed: int) -> dict[str, float]:
     """Share of a batch's places that hold no token: rows drawn at random, rows of like length together (as training does), and packed."""
-    drawn = list(counts)
-    random.Random(seed).shuffle(drawn)
-    return {"random": _padded(drawn, batch), "by_length": _padded(sorted(counts), batch), "packed": 0.0}
+    drawn = np.random.default_rng(seed).permutation(counts)
+    return {"random": _padded(drawn, batch), "by_length": _padded(np.sort(counts), batch), "packed": 0.0}
 
 
-def _padded(counts: Sequence[int], batch: int) -> float:
-    batches = [counts[at : at + batch] for at in range(0, len(counts), batch)]
-    places = sum(max(rows) * len(rows) for rows in batches)
-    return round(1 - sum(counts) / places, 4) if places else 0.0
+def _padded(counts: np.ndarray, batch: int) -> float:
+    if not len(counts):
+        return 0.0
+    begins = np.arange(0, len(counts), batch)
+    sizes = np.diff(begins, append=len(counts))
+    return round(float(1 - counts.sum() / (np.maximum.reduceat(counts, begins) * sizes).sum()), 4)
 
 
 class LongRow(NamedTuple):
-    """A row that is too long: its tokens, and how many with loss a cut would lose."""
+    """A row that is too long: its place and its question, its tokens, and how many with loss a cut would lose."""
 
-    row: Row
+    source: Source
+    question: str
     tokens: int
     lost: int
 
@@ -95,7 +101,7 @@ def too_long(long: Sequence[LongRow], limit: int) -> list[Finding]:
         return []
     what = f"{len(long)} rows have more than {limit} tokens, the longest {max(r.tokens for r in long)}; cut there they would lose " \
            f"{sum(r.tokens - limit for r in long)}, {sum(r.lost for r in long)} with loss"  # fmt: skip
-    return [Finding("error", what, long[0].row.conversation.question[:200], code="data.long", rows=places([r.row for r in long]),
+    return [Finding("error", what, long[0].question, code="data.long", rows=tuple(str(r.source) for r in long[:SHOWN]),
                     cure="raise data.max_tokens (costs memory), or shorten the rows; nothing is cut in silence")]  # fmt: skip
 
 

@@ -2,22 +2,26 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lorikeet.conversation import Source
-from lorikeet.data.checks import PARTS, copies, leaks, near_leaks, run_checks
-from lorikeet.data.contents import decoded_wrongly, with_marks, with_secrets, with_speakers
+from lorikeet.data.checks import copies, leaks, near_leaks, run_checks
+from lorikeet.data.contents import decoded_wrongly, knowing_secrets, mark_in, secret_in, speaker_in
+from lorikeet.data.figures import LongRow
 from lorikeet.data.files import records
+from lorikeet.data.rows import Row, Rows
 from lorikeet.data.sources import FileRows
-from lorikeet.data.split import Row
+from lorikeet.data.survey import Survey, survey
 from lorikeet.errors import DataError, RecipeError
 from lorikeet.evidence import Finding
 
 CHANGES = "changes.jsonl"
-SHOWN = "data.secret"
+SECRET = "data.secret"
 """Rows left out with this code are not written to the list of changes."""
 
 
@@ -40,38 +44,50 @@ class Fixed:
                 "left": [f"{f.severity}: {f.code}: {f.what}" for f in self.left]}  # fmt: skip
 
 
-def to_drop(rows: Sequence[Row], long: Sequence[Row] = ()) -> dict[Source, tuple[str, str]]:
+def to_drop(seen: Survey, long: Sequence[LongRow] = ()) -> dict[Source, tuple[str, str]]:
     """Rows to leave out, by place: the code, and why. Of copies and leaks what training uses goes first: what is held out stays what it was."""
+    rows, kept = seen.rows, np.ones(len(seen.rows), bool)
     reasons: dict[Source, tuple[str, str]] = {}
+    too_long = {row.source for row in long}
+    with knowing_secrets():
+        for n, row in enumerate(rows):
+            if reason := _by_itself(row, too_long):
+                reasons.setdefault(row.conversation.source, reason)
+                kept[n] = False
 
-    def drop(row: Row, code: str, why: str) -> None:
-        reasons.setdefault(row.conversation.source, (code, why))
+    def drop(n: int, code: str, why: str) -> None:
+        reasons.setdefault(rows[n].conversation.source, (code, why))
+        kept[n] = False
 
-    for row, kind in with_secrets(rows):
-        drop(row, SHOWN, kind)
-    for row, mark in with_marks(rows):
-        drop(row, "data.roles.bleed", f"a mark of a chat template inside a turn: {mark!r}")
-    for row in with_speakers(rows):
-        drop(row, "data.roles.bleed", "an answer names a speaker at the start of a line")
-    for row in long:
-        drop(row, "data.long", "longer than data.max_tokens")
-    for row in rows:
-        if row.conversation.liked is False:
-            drop(row, "data.disliked", "the answer is labelled as disliked")
-    for group in copies([row for row in rows if row.conversation.source not in reasons]):
-        stays, *others = sorted(group, key=lambda row: PARTS.index(row.part), reverse=True)
-        for row in others:
-            drop(row, "data.duplicate.exact", f"a copy of {stays.conversation.source}")
-    kept = [row for row in rows if row.conversation.source not in reasons]
-    for asked, used in leaks(kept):
-        drop(used, "data.leak.exact", f"asks what the held-out {asked.conversation.source} asks")
-    kept = [row for row in kept if row.conversation.source not in reasons]
-    for asked, used in near_leaks(kept):
-        drop(used, "data.leak.near", f"asks nearly what the held-out {asked.conversation.source} asks")
+    for group in copies(seen, kept.copy()):
+        stays, *others = sorted(group.tolist(), key=lambda n: seen.part[n], reverse=True)
+        for n in others:
+            drop(n, "data.duplicate.exact", f"a copy of {rows[stays].conversation.source}")
+    exact = leaks(seen, kept.copy())
+    for n, asked in zip(exact.used.tolist(), exact.asked_first.tolist(), strict=True):
+        drop(n, "data.leak.exact", f"asks what the held-out {rows[asked].conversation.source} asks")
+    near = near_leaks(seen, kept.copy())
+    for n, asked in zip(near.used.tolist(), near.asked_first.tolist(), strict=True):
+        drop(n, "data.leak.near", f"asks nearly what the held-out {rows[asked].conversation.source} asks")
     return reasons
 
 
-def fix(files: Sequence[FileRows], rows: Sequence[Row], long: Sequence[Row], folder: Path) -> Fixed:
+def _by_itself(row: Row, too_long: set[Source]) -> tuple[str, str] | None:
+    """Why a row is left out whatever the others are, or None."""
+    if kind := secret_in(row):
+        return SECRET, kind[0]
+    if mark := mark_in(row):
+        return "data.roles.bleed", f"a mark of a chat template inside a turn: {mark[0]!r}"
+    if speaker_in(row):
+        return "data.roles.bleed", "an answer names a speaker at the start of a line"
+    if row.conversation.source in too_long:
+        return "data.long", "longer than data.max_tokens"
+    if row.conversation.liked is False:
+        return "data.disliked", "the answer is labelled as disliked"
+    return None
+
+
+def fix(files: Sequence[FileRows], seen: Survey, long: Sequence[LongRow], folder: Path) -> Fixed:
     """Write the cleaned files into `folder`, each as JSONL with its own keys, and CHANGES beside them.
 
     Raises RecipeError where the folder holds something already, or two files have one name.
@@ -82,40 +98,39 @@ def fix(files: Sequence[FileRows], rows: Sequence[Row], long: Sequence[Row], fol
     if folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder} holds something already", "name a folder that is new or empty: --fix writes over nothing")
     folder.mkdir(parents=True, exist_ok=True)
-    reasons = to_drop(rows, long)
-    bad = {row.conversation.source for row, _ in decoded_wrongly(rows)} - reasons.keys()
+    reasons = to_drop(seen, long)
+    bad = {row.conversation.source for row in seen.rows if decoded_wrongly(row)} - reasons.keys()
     dropped: Counter[str] = Counter()
     with (folder / CHANGES).open("w", encoding="utf-8") as changes:
         for file, name in zip(files, names, strict=True):
             for change in _copy(file, reasons, bad, folder / name):
                 dropped[str(change["code"])] += change["action"] == "dropped"
                 changes.write(json.dumps(change, ensure_ascii=False, default=str) + "\n")
-    left = [_mended_row(row) if row.conversation.source in bad else row for row in rows if row.conversation.source not in reasons]
-    return Fixed(folder, [folder / name for name in names], {code: n for code, n in dropped.items() if n}, len(bad), run_checks(left) if left else [])
+    stay = (row for row in seen.rows if row.conversation.source not in reasons)
+    left = Rows.of(_mended_row(row) if row.conversation.source in bad else row for row in stay)
+    return Fixed(folder, [folder / name for name in names], {code: n for code, n in dropped.items() if n}, len(bad), run_checks(survey(left)) if left else [])
 
 
-def _copy(file: FileRows, reasons: Mapping[Source, tuple[str, str]], bad: set[Source], path: Path) -> list[dict[str, object]]:
+def _copy(file: FileRows, reasons: Mapping[Source, tuple[str, str]], bad: set[Source], path: Path) -> Iterator[dict[str, object]]:
     """Write a file's rows that stay, and say what became of the others."""
-    changes: list[dict[str, object]] = []
     refused = {error.message.partition(": ")[0]: error.message for error in file.refused}
     with path.open("w", encoding="utf-8") as copy:
         for record in records(file.path):
             if isinstance(record, DataError):
-                changes.append({"action": "dropped", "code": "data.refused", "why": record.message, "row": None})
+                yield {"action": "dropped", "code": "data.refused", "why": record.message, "row": None}
                 continue
             value, source = record.value, record.source
             place = {"file": source.file, source.counted: source.line}
             if source in reasons:
                 code, why = reasons[source]
-                changes.append({"action": "dropped", "code": code, "why": why, **place, "row": None if code == SHOWN else value})
+                yield {"action": "dropped", "code": code, "why": why, **place, "row": None if code == SECRET else value}
             elif reason := refused.get(str(source), ""):
-                changes.append({"action": "dropped", "code": "data.refused", "why": reason, **place, "row": value})
+                yield {"action": "dropped", "code": "data.refused", "why": reason, **place, "row": value}
             else:
                 if source in bad:
-                    changes.append({"action": "mended", "code": "data.mojibake", "why": "text decoded wrongly", **place, "row": value})
+                    yield {"action": "mended", "code": "data.mojibake", "why": "text decoded wrongly", **place, "row": value}
                     value = _mended(value)
                 copy.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
-    return changes
 
 
 def _mended(value: Any) -> Any:

@@ -2,17 +2,21 @@
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lorikeet.data import figures, split
 from lorikeet.data.checks import run_checks
-from lorikeet.data.hub import fetch, row_files
+from lorikeet.data.figures import LongRow
+from lorikeet.data.hub import fetch
+from lorikeet.data.rows import TRAIN, Row, Rows
+from lorikeet.data.shelf import Shelf
 from lorikeet.data.sources import FileRows, read_file
-from lorikeet.data.split import Row
+from lorikeet.data.survey import Survey, survey
 from lorikeet.errors import LorikeetError
 from lorikeet.evidence import Finding
 from lorikeet.progress import Progress
@@ -26,19 +30,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was read and what was found. `figures` as in data.json, or of it what needs no tokenizer; `long` are the rows that are too long."""
+    """What was read and what was found. `figures` as in data.json, or of it what needs no tokenizer; `long` are the rows that are too long.
+
+    Where refusals left no split, `seen` is all that could be read, to train on, and nothing was looked for in it.
+    """
 
     files: list[FileRows]
-    rows: list[Row] = field(default_factory=list)
+    seen: Survey
     findings: list[Finding] = field(default_factory=list)
     figures: Mapping[str, object] = field(default_factory=dict)
     painted: list[str] = field(default_factory=list)
-    long: list[Row] = field(default_factory=list)
-
-    @property
-    def usable(self) -> list[Row]:
-        """The rows in their split; where refusals left none, all that could be read, to train on."""
-        return self.rows or [Row(row, "train", "", "taught") for file in self.files for row in file.rows]
+    long: list[LongRow] = field(default_factory=list)
+    split: bool = True
 
     @property
     def refused(self) -> int:
@@ -50,7 +53,7 @@ class Inspection:
 
     @property
     def parts(self) -> dict[str, int]:
-        return dict(sorted(Counter(f"{row.kind}/{row.part}" for row in self.rows).items()))
+        return dict(sorted(figures.parts(self.seen).items())) if self.split else {}
 
     def document(self) -> dict[str, object]:
         """The JSON form of docs/cli.md."""
@@ -82,44 +85,49 @@ def files(what: Sequence[str], progress: Progress, base: str = "", rows_of_hub: 
     are counted in its tokens, and `show` rows are painted.
     """
     paths = [found for name in what for found in ([fetch(name, rows_of_hub, progress)] if HUB_ID.fullmatch(name) else find_files(name))]
-    read = [read_file(path) for path in paths]
-    named = [_PART.search(file.path.name) for file in read]
-    trained = [row for file, name in zip(read, named, strict=True) if name is None or name.group(1) for row in file.rows]
-    held_out = [row for file, name in zip(read, named, strict=True) if name is not None and not name.group(1) for row in file.rows]
+    read = [FileRows(path) for path in paths]
+    trained, held_out = Shelf(), Shelf()
+    for file in read:
+        named = _PART.search(file.path.name)
+        shelf = held_out if named and not named.group(1) else trained
+        for talk in read_file(file):
+            shelf.append(talk)
     made = bool(trained and held_out)
-    rows = split.given(trained, held_out, seed=0, test_share=0.0) if made else split.by_groups([*trained, *held_out], seed=0, test_share=0.1)
-    findings, counted = run_checks(rows), figures.words(rows)
+    rows = split.given(trained, held_out, seed=0, test_share=0.0) if made else split.by_groups(trained or held_out, seed=0, test_share=0.1)
+    seen = survey(rows)
+    findings, counted = run_checks(seen), figures.words(seen)
     if not base or not rows:
-        return Inspection(read, rows, findings, counted)
+        return Inspection(read, seen, findings, counted)
     from lorikeet.data.tokens import tokenise
 
     limit, batch = DataSettings.model_fields["max_tokens"].default, TrainSettings.model_fields["batch"].default
-    seen = tokenise(_tokenizer(base, progress), rows, None, progress, limit=limit, paint=range(show))
-    counted |= figures.shape(seen.lengths.tolist(), batch, 0)
-    return Inspection(read, rows, [*figures.too_long(seen.long, limit), *findings], counted, _painted(rows, seen), [r.row for r in seen.long])
+    tokens = tokenise(_tokenizer(base, progress), rows, None, progress, limit=limit, paint=range(show))
+    counted |= figures.shape(tokens.lengths, batch, 0)
+    return Inspection(read, seen, [*figures.too_long(tokens.long, limit), *findings], counted, _painted(rows, tokens), tokens.long)
 
 
 def recipe(path: Path, progress: Progress, show: int = 0) -> Inspection:
     """Read all files that a recipe names, split as its data section says, in the tokens of its base; `show` rows painted."""
-    from lorikeet.data.stage import as_trained, cut, split_rows
+    from lorikeet.data.stage import as_trained, cut, read_rows, split_rows
 
     loaded = load_recipe(path)
-    columns = loaded.recipe.data.columns
-    files = {key: row_files(loaded, key, progress) for key in loaded.recipe.data.sources()}
-    read = [read_file(file, columns if key in ("train", "test") else None) for key, found in files.items() for file in found]
+    rows_of = read_rows(loaded, progress)
+    read = [file for found in rows_of.values() for file in found.files]
     if any(file.refused for file in read):
-        return Inspection(read)
-    rows, findings = split_rows(loaded, progress)
+        every = Shelf(talk for found in rows_of.values() for talk in found.talks)
+        unsplit = Rows(every, "taught", np.full(len(every), TRAIN), np.full(len(every), b""))
+        return Inspection(read, survey(unsplit), split=False)
+    seen, findings = split_rows(loaded, rows_of)
     try:
         tokenizer = _tokenizer(loaded.recipe.base, progress)
     except LorikeetError as error:
         if show:
             raise
-        return Inspection(read, rows, [*findings, _uncounted(error)], figures.words(rows))
-    seen = as_trained(loaded, tokenizer, rows, cut(loaded, rows), None, range(show), progress)
-    found = [*figures.too_long(seen.long, loaded.recipe.data.max_tokens), *findings]
-    counted = figures.figures(loaded, rows, seen.lengths, seen.supervised)
-    return Inspection(read, rows, found, counted, _painted(rows, seen), [r.row for r in seen.long])
+        return Inspection(read, seen, [*findings, _uncounted(error)], figures.words(seen))
+    tokens = as_trained(loaded, tokenizer, seen.rows, cut(loaded, seen.rows), None, range(show), progress)
+    found = [*figures.too_long(tokens.long, loaded.recipe.data.max_tokens), *findings]
+    counted = figures.figures(loaded, seen, tokens.lengths, tokens.supervised)
+    return Inspection(read, seen, found, counted, _painted(seen.rows, tokens), tokens.long)
 
 
 def _uncounted(error: LorikeetError) -> Finding:

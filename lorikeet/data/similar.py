@@ -1,12 +1,12 @@
 """Questions that say nearly the same: pairs of texts by the overlap of their words, in every script."""
 
 import math
+import tempfile
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from functools import lru_cache
-from typing import NamedTuple
+from typing import IO
 
 import numpy as np
 
@@ -17,14 +17,11 @@ NEAR = 0.8
 _NEAR = Fraction(str(NEAR))
 CANDIDATES, COMPARED = 1_000_000, 20_000_000
 """Candidate pairs, and comparisons of words, that are held in memory at a time."""
+WORDS = 1 << 20
+"""Words that are numbered at a time."""
 
-
-class Pair(NamedTuple):
-    """Positions of two texts, the first before the second, and their overlap."""
-
-    first: int
-    second: int
-    overlap: float
+Wanted = Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]
+"""Says of pairs, given as the positions of their first texts and of their second ones, which are wanted."""
 
 
 def tokens_of(text: str) -> frozenset[str]:
@@ -33,49 +30,90 @@ def tokens_of(text: str) -> frozenset[str]:
 
 
 def _is_wide(word: str) -> bool:
+    if word.isascii():
+        return False
     return any(unicodedata.east_asian_width(character) in "WF" for character in word) or any("\u0e00" <= character <= "\u0eff" for character in word)
 
 
-@lru_cache(maxsize=1)
-def near_pairs(texts: tuple[str, ...]) -> list[Pair]:
-    """Every pair whose overlap is at least NEAR, exactly, in order; texts without a word have none.
+def near_pairs(texts: Iterable[str], wanted: Wanted | None = None) -> Iterator["np.ndarray"]:
+    """Every pair whose overlap is at least NEAR, exactly, some at a time: an array of two positions a row, the lower first. A pair may come
+    twice; texts without a word have none. Pairs that are not `wanted` are not compared, which is asked anew for each lot.
 
     By prefix filtering (Bayardo, Ma and Srikant 2007; by lengths and places as Xiao et al. 2008): words are put in the order of their rarity,
-    and two sets that are near share one of their first few words, since enough has to stand behind it in both. The last result is
-    kept: a split and the checks on it ask for the same texts.
+    and two sets that are near share one of their first few words, since enough has to stand behind it in both. Words are told apart by
+    hashes of 64 bits. Memory holds 4 bytes a word.
     """
     by_size = _by_size(texts)
-    found = []
     for size, other in ((size, other) for size in by_size for other in by_size if _NEAR * other <= size <= other):
-        wanted = math.ceil(_NEAR / (1 + _NEAR) * (size + other))  # words that two near sets of these sizes share, at least
+        enough = math.ceil(_NEAR / (1 + _NEAR) * (size + other))  # words that two near sets of these sizes share, at least
         one, two = by_size[size], by_size[other]
-        found += [_verified(pairs, one, two, wanted) for pairs in _joined(_first(one, size - wanted + 1), _first(two, other - wanted + 1))]
-    if not found:
-        return []
-    unique = np.unique(np.concatenate(found), axis=0)
-    return [Pair(int(first), int(second), float(overlap)) for first, second, overlap in unique]
+        for pairs in _joined(_first(one, size - enough + 1), _first(two, other - enough + 1)):
+            first, second = one[0][pairs[:, 0]], two[0][pairs[:, 1]]
+            kept = first != second if wanted is None else (first != second) & wanted(first, second)
+            if len(near := pairs[kept][_near(pairs[kept], one[1], two[1], enough)]):
+                yield np.unique(np.sort(np.stack([one[0][near[:, 0]], two[0][near[:, 1]]], axis=1), axis=1), axis=0)
 
 
 _Sets = tuple["np.ndarray", "np.ndarray"]
 """Numbers of texts, ascending, and a matrix of their words, a row a text, rare words first."""
 
 
-def _by_size(texts: Sequence[str]) -> dict[int, _Sets]:
-    """The texts' sets of words by their size, each word as its rank by rarity."""
-    numbers: dict[int, list[int]] = defaultdict(list)
-    words: dict[int, list[int]] = defaultdict(list)
-    known: dict[str, int] = {}
-    for number, text in enumerate(texts):
-        if tokens := tokens_of(text):
-            numbers[len(tokens)].append(number)
-            words[len(tokens)] += [known.setdefault(token, len(known)) for token in tokens]
-    if not known:
-        return {}
-    flat = {size: np.array(ids, np.int32) for size, ids in words.items()}
-    count = sum(np.bincount(ids, minlength=len(known)) for ids in flat.values())
+def _by_size(texts: Iterable[str]) -> dict[int, _Sets]:
+    """The texts' sets of words by their size, each word as its rank by rarity. Words wait in a file until all of them are known."""
+    sizes, waiting = array("i"), array("q")
+    with tempfile.TemporaryFile() as file:
+        for text in texts:
+            tokens = tokens_of(text)
+            sizes.append(len(tokens))
+            waiting.extend(map(hash, tokens))
+            if len(waiting) >= WORDS:
+                file.write(waiting)
+                waiting = array("q")
+        file.write(waiting)
+        known, rank = _vocabulary(file)
+        return _ranked(np.array(sizes, np.int32), known, rank, file)
+
+
+def _words(file: IO[bytes], count: int) -> "np.ndarray":
+    return np.frombuffer(file.read(8 * count), np.int64)
+
+
+def _vocabulary(file: IO[bytes]) -> _Sets:
+    """All words of the file, sorted, and the rank of each by rarity."""
+    known, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    file.seek(0)
+    while len(block := _words(file, WORDS)):
+        words, times = np.unique(block, return_counts=True)
+        merged = np.union1d(known, words)
+        summed = np.zeros(len(merged), np.int64)
+        summed[np.searchsorted(merged, known)] = counts
+        summed[np.searchsorted(merged, words)] += times
+        known, counts = merged, summed
     rank = np.empty(len(known), np.int32)
-    rank[np.argsort(count, kind="stable")] = np.arange(len(known), dtype=np.int32)
-    return {size: (np.array(numbers[size]), np.sort(rank[ids].reshape(-1, size), axis=1)) for size, ids in sorted(flat.items())}
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(known), dtype=np.int32)
+    return known, rank
+
+
+def _ranked(sizes: "np.ndarray", known: "np.ndarray", rank: "np.ndarray", file: IO[bytes]) -> dict[int, _Sets]:
+    """The file's words, set behind set, as a matrix for each size of set."""
+    sets = {int(size): (np.flatnonzero(sizes == size).astype(np.int32), np.empty((count, size), np.int32))
+            for size, count in zip(*np.unique(sizes[sizes > 0], return_counts=True), strict=True)}  # fmt: skip
+    filled = dict.fromkeys(sets, 0)
+    file.seek(0)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    at = 0
+    while at < len(sizes):
+        upto = max(at + 1, int(np.searchsorted(ends, (ends[at - 1] if at else 0) + WORDS, side="right")))
+        here = sizes[at:upto]
+        words = rank[np.searchsorted(known, _words(file, int(here.sum())))]
+        begins = np.cumsum(here) - here
+        for size in np.unique(here[here > 0]).tolist():
+            having = begins[here == size]
+            place = filled[size]
+            sets[size][1][place : place + len(having)] = np.sort(words[having[:, None] + np.arange(size)], axis=1)
+            filled[size] += len(having)
+        at = upto
+    return sets
 
 
 def _first(sets: _Sets, count: int) -> _Sets:
@@ -97,15 +135,9 @@ def _joined(one: _Sets, other: _Sets) -> Iterator["np.ndarray"]:
         yield np.stack([one[0][left], other[0][right]], axis=1)
 
 
-def _verified(pairs: "np.ndarray", one: _Sets, other: _Sets, wanted: int) -> "np.ndarray":
-    """Of candidates those that share the words wanted, as rows of: first text, second text, overlap."""
-    if one is other:
-        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    first, second = one[0][pairs[:, 0]], other[0][pairs[:, 1]]
-    size, with_size = one[1].shape[1], other[1].shape[1]
-    step = max(1, COMPARED // (size * with_size))
-    shared = [(one[1][p[:, 0]][:, :, None] == other[1][p[:, 1]][:, None, :]).sum((1, 2)) for p in (pairs[n : n + step] for n in range(0, len(pairs), step))]
-    common = np.concatenate(shared) if shared else np.zeros(0, int)
-    near = common >= wanted
-    low, high = np.minimum(first, second)[near], np.maximum(first, second)[near]
-    return np.stack([low, high, common[near] / (size + with_size - common[near])], axis=1)
+def _near(pairs: "np.ndarray", one: "np.ndarray", other: "np.ndarray", enough: int) -> "np.ndarray":
+    """Which pairs of rows of two matrices of words share enough of them."""
+    step = max(1, COMPARED // (one.shape[1] * other.shape[1]))
+    lots = (pairs[n : n + step] for n in range(0, len(pairs), step))
+    shared = [(one[lot[:, 0]][:, :, None] == other[lot[:, 1]][:, None, :]).sum((1, 2)) >= enough for lot in lots]
+    return np.concatenate(shared) if shared else np.zeros(0, bool)

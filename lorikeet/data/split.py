@@ -8,65 +8,57 @@ of the rows only.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lorikeet.conversation import Conversation
+from lorikeet.data.rows import TEST, TRAIN, VALIDATION, Row, Rows, context
 from lorikeet.data.similar import near_pairs
 from lorikeet.scoring import fold
 
-Part = Literal["train", "validation", "test"]
-Kind = Literal["taught", "out-of-scope", "never-taught"]
 ENOUGH_WORDINGS = 4
 """A group with fewer wordings is trained on whole: taking two away would leave too little to learn from."""
 ENOUGH_GROUPS = 8
 """A category with fewer groups need not be held out: one to test and one to validate would be a large part of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A conversation with its place in the split."""
-
-    conversation: Conversation
-    part: Part
-    group: str
-    kind: Kind
-
-
-def groups_of(rows: Sequence[Conversation], near: Sequence[tuple[int, int]] = ()) -> list[str]:
-    """A group name for each row. Rows with one answer, or one question, after folding, are in one group; so are the rows paired in `near`.
+def groups_of(rows: Sequence[Conversation], *, near: bool = False) -> np.ndarray:
+    """A group's name for each row, in ASCII. Rows with one answer, or one question, after folding, are in one group; with `near` also those whose
+    questions are near duplicates.
 
     A group is named after the answer of its first row, so that a row appended to it leaves its name alone.
     """
-    parent: dict[str, str] = {}
-
-    def root(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for row in rows:
-        parent[root("q:" + context(row))] = root("a:" + fold(row.answer))
-    for one, other in near:
-        parent[root("a:" + fold(rows[other].answer))] = root("a:" + fold(rows[one].answer))
-    answers = ["a:" + fold(row.answer) for row in rows]
-    first: dict[str, str] = {}
-    for answer in answers:
-        first.setdefault(root(answer), answer)
-    return [hashlib.sha256(first[root(answer)].encode()).hexdigest()[:12] for answer in answers]
+    questions, answers, names = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64), np.zeros(len(rows), "S12")
+    for n, row in enumerate(rows):
+        questions[n], answer = hash(context(row)), fold(row.answer)
+        answers[n], names[n] = hash(answer), hashlib.sha256(f"a:{answer}".encode()).hexdigest()[:12]
+    _, by_question = np.unique(questions, return_inverse=True)
+    _, by_answer = np.unique(answers, return_inverse=True)
+    groups = _joined(by_answer, _linked(by_question))
+    if near:
+        for pairs in near_pairs((context(row) for row in rows), wanted=lambda first, second: groups[first] != groups[second]):
+            groups[:] = _joined(groups, pairs)
+    _, first, members = np.unique(groups, return_index=True, return_inverse=True)
+    return np.asarray(names[first][members])
 
 
-def _groups_with_near(rows: Sequence[Conversation]) -> list[str]:
-    """The groups of the rows, near duplicates of a question joined."""
-    return groups_of(rows, [(pair.first, pair.second) for pair in near_pairs(tuple(context(row) for row in rows))])
+def _linked(labels: np.ndarray) -> np.ndarray:
+    """Pairs of positions that link all those with one label."""
+    order = np.argsort(labels, kind="stable")
+    same = np.flatnonzero(labels[order[1:]] == labels[order[:-1]])
+    return np.stack([order[same], order[same + 1]], axis=1)
 
 
-def context(row: Conversation) -> str:
-    """What the answer answers: all turns before it but the system's, folded."""
-    return "\n".join(fold(m.content) for m in row.messages[:-1] if m.role != "system")
+def _joined(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The labels with those of each pair of positions made one."""
+    if not len(labels):
+        return labels
+    size = int(labels.max()) + 1
+    links = coo_array((np.ones(len(pairs), bool), (labels[pairs[:, 0]], labels[pairs[:, 1]])), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1][labels])
 
 
 def _draw(seed: int, *parts: str) -> float:
@@ -75,99 +67,106 @@ def _draw(seed: int, *parts: str) -> float:
     return int.from_bytes(raw[:8], "big") / 2**64
 
 
-def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:
+def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> Rows:
     """Whole groups to test (test_share) and validation (half of it); the rest is trained on. Near duplicates of a question are of its group.
 
     Stratified by category: each with enough groups is tested and validated on. A group is of its first row's category.
     """
-    names = _groups_with_near(rows)
-    strata: dict[str, dict[str, float]] = defaultdict(dict)
-    seen: set[str] = set()
-    for row, name in zip(rows, names, strict=True):
-        if name not in seen:
-            seen.add(name)
-            strata[row.category][name] = _draw(seed, "group", name)
-    parts = {name: part for draws in strata.values() for name, part in _parts_of(draws, test_share).items()}
-    return [Row(row, parts[name], name, "taught") for row, name in zip(rows, names, strict=True)]
+    names, first, members = np.unique(groups_of(rows, near=True), return_index=True, return_inverse=True)
+    draws = np.array([_draw(seed, "group", name.decode()) for name in names])
+    first_rows = np.zeros(len(rows), bool)
+    first_rows[first] = True
+    codes: dict[str, int] = {}
+    categories = np.zeros(len(names), np.int32)
+    for n, row in enumerate(rows):
+        if first_rows[n]:
+            categories[members[n]] = codes.setdefault(row.category, len(codes))
+    parts = _drawn(draws, test_share)
+    if test_share:
+        for stratum in _alike(categories):
+            if len(stratum) >= ENOUGH_GROUPS:
+                parts[stratum] = _each_held_out(draws[stratum], parts[stratum])
+    return Rows(rows, "taught", parts[members], names[members])
 
 
-def _parts_of(draws: Mapping[str, float], test_share: float) -> dict[str, Part]:
-    """The part of each group of a stratum, by its draw; where none fell to a part and there are enough groups, the lowest draw left goes to it."""
-    parts: dict[str, Part] = {name: "test" if draw < test_share else "validation" if draw < 1.5 * test_share else "train" for name, draw in draws.items()}
-    wanted: tuple[Part, ...] = ("test", "validation") if test_share and len(draws) >= ENOUGH_GROUPS else ()
-    for part in wanted:
-        if part not in parts.values() and (left := [name for name in draws if parts[name] == "train"]):
-            parts[min(left, key=lambda name: draws[name])] = part
+def _drawn(draws: np.ndarray, test_share: float) -> np.ndarray:
+    """The part of each draw, by its number."""
+    return np.where(draws < test_share, TEST, np.where(draws < 1.5 * test_share, VALIDATION, TRAIN)).astype(np.int8)
+
+
+def _alike(labels: np.ndarray) -> list[np.ndarray]:
+    """The positions of each label, in order."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
+
+
+def _each_held_out(draws: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """The parts of a stratum's groups; where none fell to one that is held out, the lowest draw left goes to it."""
+    for part in (TEST, VALIDATION):
+        left = np.flatnonzero(parts == TRAIN)
+        if not (parts == part).any() and len(left):
+            parts[left[np.argmin(draws[left])]] = part
     return parts
 
 
-def given(rows: Sequence[Conversation], held_out: Sequence[Conversation], seed: int, test_share: float) -> list[Row]:
+def given(rows: Sequence[Conversation], held_out: Sequence[Conversation], seed: int, test_share: float) -> Rows:
     """The split that a user made: `held_out` tests. Of the others whole groups validate, half of `test_share`; the rest is trained on.
 
     No held-out row shares a group with the others, so that the checks take what is alike in both for the leak that it is.
     """
-    split: list[Row] = []
-    for row, name in zip(rows, _groups_with_near(rows), strict=True):
-        split.append(Row(row, "validation" if _draw(seed, "group", name) < test_share / 2 else "train", name, "taught"))
-    return split + [Row(row, "test", f"test-{name}", "taught") for row, name in zip(held_out, groups_of(held_out), strict=True)]
+    names, members = np.unique(groups_of(rows, near=True), return_inverse=True)
+    validates = np.array([_draw(seed, "group", name.decode()) < test_share / 2 for name in names], bool)
+    learned = Rows(rows, "taught", np.where(validates, VALIDATION, TRAIN)[members], names[members])
+    return learned + Rows(held_out, "taught", np.full(len(held_out), TEST), np.char.add(b"test-", groups_of(held_out)))
 
 
-def by_wordings(rows: Sequence[Conversation], seed: int) -> list[Row]:
+def by_wordings(rows: Sequence[Conversation], seed: int) -> Rows:
     """Two wordings of every answer are held out: one validates, one tests. For a taught set only."""
     names = groups_of(rows)
-    members: dict[str, list[int]] = defaultdict(list)
-    for number, name in enumerate(names):
-        members[name].append(number)
-    parts: list[Part] = ["train"] * len(rows)
-    for numbers in members.values():
-        different = {context(rows[n]): n for n in reversed(numbers)}
-        if len(different) < ENOUGH_WORDINGS:
-            continue
-        order = sorted(different, key=lambda text: _draw(seed, "wording", text))
-        held_out: tuple[Part, Part] = ("validation", "test")
-        for text, part in zip(order, held_out, strict=False):
-            for n in numbers:
-                if context(rows[n]) == text:
-                    parts[n] = part
-    return [Row(row, part, name, "taught") for row, part, name in zip(rows, parts, names, strict=True)]
+    draws = np.array([_draw(seed, "wording", context(row)) for row in rows])  # a wording's copies have its draw
+    parts = np.full(len(rows), TRAIN)
+    for members in _alike(np.unique(names, return_inverse=True)[1]):
+        wordings = np.unique(draws[members])
+        if len(wordings) >= ENOUGH_WORDINGS:
+            for draw, part in zip(wordings, (VALIDATION, TEST), strict=False):
+                parts[members[draws[members] == draw]] = part
+    return Rows(rows, "taught", parts, names)
 
 
-def openings_only(rows: Sequence[Row], whole: int, seed: int) -> set[int]:
-    """Positions of the training rows that teach only how their answer begins: all but `whole` of each answer's wordings.
+def openings_only(rows: Sequence[Row], whole: int, seed: int) -> np.ndarray:
+    """Positions, ascending, of the training rows that teach only how their answer begins: all but `whole` of each answer's wordings.
 
     In a taught set the wordings tell situations apart, and the first words of an answer are where that is learned; the rest
     of an answer is known after a few passes. An answer with very many wordings, as a refusal has, keeps a sixteenth of them
     whole: with fewer, its beginning is learned so much better than its end that the model goes on as it likes.
     """
-    members: dict[str, list[int]] = defaultdict(list)
+    places, answers, draws = [], [], []
     for number, row in enumerate(rows):
         if row.part == "train":
-            members[fold(row.conversation.answer)].append(number)
-    cut: set[int] = set()
-    for numbers in members.values():
-        order = sorted(numbers, key=lambda n: _draw(seed, "whole", context(rows[n].conversation)))
-        cut.update(order[max(whole, len(order) // 16) :])
-    return cut
+            places.append(number)
+            answers.append(hash(fold(row.conversation.answer)))
+            draws.append(_draw(seed, "whole", context(row.conversation)))
+    cut = [np.zeros(0, np.int64)]
+    for members in _alike(np.unique(np.array(answers, np.int64), return_inverse=True)[1]):
+        order = members[np.argsort(np.array(draws)[members], kind="stable")]
+        cut.append(np.array(places)[order[max(whole, len(order) // 16) :]])
+    return np.sort(np.concatenate(cut))
 
 
 def is_taught_set(rows: Sequence[Conversation]) -> bool:
     """Whether at least half of the answers come in enough wordings for `by_wordings`."""
-    counts: dict[str, set[str]] = defaultdict(set)
-    for row, name in zip(rows, groups_of(rows), strict=True):
-        counts[name].add(context(row))
-    return sum(len(c) >= ENOUGH_WORDINGS for c in counts.values()) * 2 >= len(counts)
+    groups = np.unique(groups_of(rows), return_inverse=True)[1]
+    asked = np.array([hash(context(row)) for row in rows], np.int64)
+    enough = [len(np.unique(asked[members])) >= ENOUGH_WORDINGS for members in _alike(groups)]
+    return sum(enough) * 2 >= len(enough)
 
 
-def out_of_scope(rows: Sequence[Conversation], seed: int) -> list[Row]:
+def out_of_scope(rows: Sequence[Conversation], seed: int) -> Rows:
     """A third of the out-of-scope questions, whole topics at a time, is held out for testing; the rest is trained on."""
-
-    def part(row: Conversation) -> Part:
-        return "test" if _draw(seed, "out-of-scope", row.topic or context(row)) < 1 / 3 else "train"
-
-    return [Row(row, part(row), "out-of-scope", "out-of-scope") for row in rows]
+    held_out = np.array([_draw(seed, "out-of-scope", row.topic or context(row)) < 1 / 3 for row in rows], bool)
+    return Rows(rows, "out-of-scope", np.where(held_out, TEST, TRAIN), np.full(len(rows), b"out-of-scope"))
 
 
-def never_taught(rows: Sequence[Conversation]) -> list[Row]:
+def never_taught(rows: Sequence[Conversation]) -> Rows:
     """Situations held out whole."""
-    names = groups_of(rows)
-    return [Row(row, "test", name, "never-taught") for row, name in zip(rows, names, strict=True)]
+    return Rows(rows, "never-taught", np.full(len(rows), TEST), groups_of(rows))

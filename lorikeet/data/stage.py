@@ -5,9 +5,11 @@ Writes conversations.jsonl (one {messages, split, group, source, topic, category
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,26 +18,49 @@ from lorikeet.bases import load_tokenizer
 from lorikeet.conversation import Conversation
 from lorikeet.data import split
 from lorikeet.data.checks import leaked_probes, read_too_often, run_checks, untaught_suite
+from lorikeet.data.contents import SHOWN
 from lorikeet.data.figures import figures, too_long
 from lorikeet.data.hub import row_files
-from lorikeet.data.sources import read_all
-from lorikeet.data.split import Row
+from lorikeet.data.rows import TEST, TRAIN, Row
+from lorikeet.data.shelf import Shelf
+from lorikeet.data.sources import FileRows, read_file, require_all
+from lorikeet.data.survey import Survey, survey
 from lorikeet.data.tokens import Seen, tokenise
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
 from lorikeet.progress import Progress
-from lorikeet.recipe import LoadedRecipe
+from lorikeet.recipe import LoadedRecipe, RowKey
 from lorikeet.suite import Persona
 from lorikeet.weights import Base
 
 
-def split_rows(recipe: LoadedRecipe, progress: Progress) -> tuple[list[Row], list[Finding]]:
-    """All rows with their place in the split, and what the checks found. Needs no model."""
+class Read(NamedTuple):
+    """What the files of a key of the data section gave."""
+
+    files: list[FileRows]
+    talks: Shelf
+
+
+def read_rows(recipe: LoadedRecipe, progress: Progress) -> dict[RowKey, Read]:
+    """All rows of all files that the recipe names, behind the system turn of their mode; what is refused is in the files."""
+    settings, finish = recipe.recipe.data, partial(_with_system, recipe.persona)
+    found = {}
+    for key in settings.sources():
+        files = [FileRows(path) for path in row_files(recipe, key, progress)]
+        columns = settings.columns if key in ("train", "test") else None
+        found[key] = Read(files, Shelf(talk for file in files for talk in read_file(file, columns, finish)))
+    return found
+
+
+def split_rows(recipe: LoadedRecipe, read: Mapping[RowKey, Read]) -> tuple[Survey, list[Finding]]:
+    """All rows with their place in the split, looked at, and what the checks found. Needs no model. DataError where a row is refused."""
     settings, seed = recipe.recipe.data, recipe.recipe.seed
-    files = {key: row_files(recipe, key, progress) for key in settings.sources()}
-    taught, findings = _without_disliked(read_all(files["train"], settings.columns))
-    if held_out := files["test"]:
-        rows = split.given(taught, read_all(held_out, settings.columns), seed, settings.test_share)
+    for rows_of_key in read.values():
+        if rows_of_key.files:
+            require_all(rows_of_key.files)
+    taught, findings = _without_disliked(read["train"].talks)
+    if held_out := read["test"].talks:
+        rows = split.given(taught, held_out, seed, settings.test_share)
     elif settings.split == "wordings" and split.is_taught_set(taught):
         rows = split.by_wordings(taught, seed)
     else:
@@ -43,28 +68,26 @@ def split_rows(recipe: LoadedRecipe, progress: Progress) -> tuple[list[Row], lis
             findings.append(Finding("warning", "data.split is 'wordings', but most answers have fewer than four wordings: whole answers were held out instead",
                                     code="data.split.not-a-taught-set", cure="set data.split: groups to say so yourself"))  # fmt: skip
         rows = split.by_groups(taught, seed, settings.test_share)
-    if outside := files["out_of_scope"]:
-        rows += split.out_of_scope(read_all(outside), seed)
-    if never := files["never_taught"]:
-        rows += split.never_taught(read_all(never))
-    rows = [replace(row, conversation=_with_system(row.conversation, recipe.persona)) for row in rows]
-    own = [*leaked_probes(rows, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(rows, recipe.suite)]
-    return rows, [*own, *findings, *read_too_often(rows, recipe.recipe.train.epochs), *run_checks(rows)]
+    rows += split.out_of_scope(read["out_of_scope"].talks, seed)
+    rows += split.never_taught(read["never_taught"].talks)
+    seen = survey(rows)
+    own = [*leaked_probes(seen, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(seen, recipe.suite)]
+    return seen, [*own, *findings, *read_too_often(seen, recipe.recipe.train.epochs), *run_checks(seen)]
 
 
-def _without_disliked(rows: list[Conversation]) -> tuple[list[Conversation], list[Finding]]:
+def _without_disliked(rows: Shelf) -> tuple[Shelf, list[Finding]]:
     """The rows without answers that somebody disliked: they are no examples to follow."""
-    disliked = [row for row in rows if row.liked is False]
+    disliked = [n for n, row in enumerate(rows) if row.liked is False]
     if not disliked:
         return rows, []
     if len(disliked) == len(rows):
         raise DataError("every row's answer is labelled as disliked: none is left to learn from", "add rows with the label true")
-    told = Finding("note", f"{len(disliked)} of {len(rows)} rows have an answer labelled as disliked, and are left out", disliked[0].question,
-                   code="data.disliked", rows=tuple(str(row.source) for row in disliked[:10]))  # fmt: skip
-    return [row for row in rows if row.liked is not False], [told]
+    told = Finding("note", f"{len(disliked)} of {len(rows)} rows have an answer labelled as disliked, and are left out", rows[disliked[0]].question,
+                   code="data.disliked", rows=tuple(str(rows[n].source) for n in disliked[:SHOWN]))  # fmt: skip
+    return Shelf(row for row in rows if row.liked is not False), [told]
 
 
-def _with_system(talk: Conversation, persona: Persona) -> Conversation:
+def _with_system(persona: Persona, talk: Conversation) -> Conversation:
     """The row behind the system turn of its mode; DataError for a mode that the persona does not have."""
     if talk.mode and talk.mode not in persona.modes:
         known = ", ".join(persona.modes) or "none"
@@ -74,9 +97,10 @@ def _with_system(talk: Conversation, persona: Persona) -> Conversation:
 
 def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> None:
     """Do the stage in `folder`. DataError where a check of severity `error` fails."""
-    rows, findings = split_rows(recipe, progress)
+    looked, findings = split_rows(recipe, read_rows(recipe, progress))
+    rows = looked.rows
     _accept(findings, progress)
-    if not any(row.part == "train" for row in rows) or not any(row.part == "test" and row.kind == "taught" for row in rows):
+    if not (looked.part == TRAIN).any() or not (looked.taught & (looked.part == TEST)).any():
         raise DataError(f"{len(rows)} rows are too few to hold any out", "add rows; at least 20 different answers, or 4 wordings of each")
     tokenizer = load_tokenizer(base)
     openings = cut(recipe, rows)
@@ -87,7 +111,7 @@ def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> N
     write_json(folder / "preview.json", painted)
     _write(rows, folder)
     write_json(folder / "findings.json", [asdict(f) for f in findings])
-    write_json(folder / "data.json", {**figures(recipe, rows, seen.lengths, seen.supervised), "openings": len(openings)})
+    write_json(folder / "data.json", {**figures(recipe, looked, seen.lengths, seen.supervised), "openings": len(openings)})
 
 
 def _accept(findings: Sequence[Finding], progress: Progress) -> None:
@@ -101,7 +125,7 @@ def _accept(findings: Sequence[Finding], progress: Progress) -> None:
 def cut(recipe: LoadedRecipe, rows: Sequence[Row]) -> set[int]:
     """Positions of the rows that teach only how their answer begins."""
     whole = recipe.recipe.data.whole_wordings
-    return split.openings_only(rows, whole, recipe.recipe.seed) if whole else set()
+    return set(split.openings_only(rows, whole, recipe.recipe.seed).tolist()) if whole else set()
 
 
 def as_trained(

@@ -11,7 +11,7 @@ import pyarrow.parquet
 from transformers import PreTrainedTokenizerBase
 
 from lorikeet.data.figures import LongRow
-from lorikeet.data.split import Row
+from lorikeet.data.rows import Row
 from lorikeet.data.template import Tokens, opening, preview, render_all
 from lorikeet.progress import Progress
 
@@ -78,13 +78,14 @@ def tokenise(
     lengths, supervised = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
     seen = Seen(lengths, supervised, [], {})
     with TokenFile(path) as file:
-        for n, tokens in enumerate(render_all(tokenizer, (row.conversation for row in rows))):
+        for n, (row, tokens) in enumerate(zip(rows, render_all(tokenizer, (row.conversation for row in rows)), strict=True)):
             if len(tokens.ids) > limit:
-                seen.long.append(LongRow(rows[n], len(tokens.ids), sum(tokens.supervised[limit:])))
+                talk = row.conversation
+                seen.long.append(LongRow(talk.source, talk.question[:200], len(tokens.ids), sum(tokens.supervised[limit:])))
             kept = opening(tokens, opening_tokens) if n in openings else tokens
             lengths[n], supervised[n] = len(kept.ids), sum(kept.supervised)
             if n in paint:
                 seen.painted[n] = preview(tokenizer, kept)
-            file.add(rows[n], kept)
+            file.add(row, kept)
             progress.step("rows rendered", n + 1, len(rows))
     return seen

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from lorikeet.conversation import Source, conversation
-from lorikeet.data.checks import FEW_FOR_MANY, FEW_ROWS, MANY_EPOCHS, leaked_probes, read_too_often, run_checks
-from lorikeet.data.split import Part, Row
+from lorikeet.data import checks
+from lorikeet.data.checks import FEW_FOR_MANY, FEW_ROWS, MANY_EPOCHS
+from lorikeet.data.rows import Part, Row
+from lorikeet.data.survey import survey
 from lorikeet.evidence import Finding
-from lorikeet.suite import load_suite
+from lorikeet.suite import Suite, load_suite
 
 
 def row(question: str, answer: str, part: Part = "train", line: int = 1, system: str = "") -> Row:
@@ -19,6 +21,18 @@ def row(question: str, answer: str, part: Part = "train", line: int = 1, system:
 
 def clean(count: int = FEW_ROWS) -> list[Row]:
     return [row(f"q{n} is asked", f"answer {n}", line=n + 100) for n in range(count)]
+
+
+def run_checks(rows: list[Row]) -> list[Finding]:
+    return checks.run_checks(survey(rows))
+
+
+def read_too_often(rows: list[Row], epochs: float) -> list[Finding]:
+    return checks.read_too_often(survey(rows), epochs)
+
+
+def leaked_probes(rows: list[Row], suite: Suite, path: Path) -> list[Finding]:
+    return checks.leaked_probes(survey(rows), suite, path)
 
 
 def only(rows: list[Row]) -> Finding:

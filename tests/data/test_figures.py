@@ -1,10 +1,27 @@
 """Figures of a data set: bars hold every row, and padding is what batches of that size would hold."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from lorikeet.conversation import Source, conversation
-from lorikeet.data.figures import BARS, LongRow, lengths, padding, told, too_long, words
-from lorikeet.data.split import Row
+from lorikeet.data import figures
+from lorikeet.data.figures import BARS, LongRow, told, too_long
+from lorikeet.data.rows import Row
+from lorikeet.data.survey import survey
+
+
+def lengths(counts: list[int]) -> dict[str, Any]:
+    return figures.lengths(np.array(counts))
+
+
+def padding(counts: list[int], batch: int, seed: int) -> dict[str, float]:
+    return figures.padding(np.array(counts), batch, seed)
+
+
+def words(rows: list[Row]) -> dict[str, object]:
+    return figures.words(survey(rows))
 
 
 def row(question: str, answer: str, category: str = "", *more: tuple[str, str]) -> Row:
@@ -41,7 +58,7 @@ def test_what_needs_no_tokenizer_is_counted() -> None:
 
 
 def test_long_rows_are_an_error_that_says_what_a_cut_would_cost() -> None:
-    (found,) = too_long([LongRow(row("long q", "a"), 14, 4)], 10)
+    (found,) = too_long([LongRow(Source("rows.jsonl", 1), "long q", 14, 4)], 10)
     assert (found.code, found.severity, found.excerpt) == ("data.long", "error", "long q")
     assert found.what == "1 rows have more than 10 tokens, the longest 14; cut there they would lose 4, 4 with loss"
     assert too_long([], 10) == []

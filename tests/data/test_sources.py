@@ -1,13 +1,38 @@
 """Files of rows: every line that is not blank is a row or a refusal with its place."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from lorikeet.data.sources import read_all, read_file
+from lorikeet.conversation import Conversation
+from lorikeet.data import sources
+from lorikeet.data.formats import Format
+from lorikeet.data.sources import FileRows, require_all
 from lorikeet.errors import DataError
 
 ROW = b'{"question": "Q", "answer": "A"}'
+
+
+@dataclass
+class Whole:
+    rows: list[Conversation]
+    refused: list[DataError]
+    format: Format | None
+
+
+def read_file(path: Path) -> Whole:
+    file = FileRows(path)
+    rows = list(sources.read_file(file))
+    assert file.read == len(rows)
+    return Whole(rows, file.refused, file.format)
+
+
+def read_all(paths: list[Path]) -> list[Conversation]:
+    files = [FileRows(path) for path in paths]
+    rows = [row for file in files for row in sources.read_file(file)]
+    require_all(files)
+    return rows
 
 
 def rows_file(folder: Path, *lines: bytes, name: str = "rows.jsonl") -> Path:

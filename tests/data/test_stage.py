@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from toy_recipe import write_recipe
+from toy_recipe import split_rows, write_recipe
 
-from lorikeet.data.stage import split_rows
 from lorikeet.errors import DataError
-from lorikeet.progress import Silent
 from lorikeet.recipe import load_recipe
 
 
@@ -26,25 +24,25 @@ def row(n: int, mode: str = "") -> dict[str, object]:
 
 def test_a_row_stands_behind_the_system_turn_of_its_mode(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_with(tmp_path, [row(1, "explain"), row(2, "hint"), row(3)]))
-    systems = [r.conversation.messages[0].content for r in split_rows(recipe, Silent())[0] if r.kind == "taught"]
+    systems = [r.conversation.messages[0].content for r in split_rows(recipe)[0] if r.kind == "taught"]
     assert systems == ["You teach. Explain.", "You teach. Give a hint.", "You teach."]
 
 
 def test_one_question_may_have_an_answer_in_each_mode(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_with(tmp_path, [row(1, "explain"), row(1, "hint")]))
-    assert "data.conflict" not in {finding.code for finding in split_rows(recipe, Silent())[1]}
+    assert "data.conflict" not in {finding.code for finding in split_rows(recipe)[1]}
 
 
 def test_a_mode_that_the_persona_lacks_is_refused_by_line(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_with(tmp_path, [row(1, "explain"), row(2, "quiz")]))
     with pytest.raises(DataError, match=r"rows\.jsonl:2: the mode 'quiz' is not one of the persona's \(explain, hint\)"):
-        split_rows(recipe, Silent())
+        split_rows(recipe)
 
 
 def test_answers_labelled_as_disliked_are_left_out_and_told(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{n} asked", "completion": f"a{n}", "label": n > 1} for n in range(60)]
     recipe = load_recipe(recipe_with(tmp_path, rows))
-    split, findings = split_rows(recipe, Silent())
+    split, findings = split_rows(recipe)
     assert sum(r.kind == "taught" for r in split) == 58
     assert next(f for f in findings if f.code == "data.disliked").rows == ("rows.jsonl:1", "rows.jsonl:2")
 
@@ -52,19 +50,19 @@ def test_answers_labelled_as_disliked_are_left_out_and_told(tmp_path: Path) -> N
 def test_rows_that_are_all_disliked_are_refused(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_with(tmp_path, [{"prompt": "q", "completion": "a", "label": False}]))
     with pytest.raises(DataError, match="every row's answer is labelled as disliked"):
-        split_rows(recipe, Silent())
+        split_rows(recipe)
 
 
 def test_columns_are_named_by_the_recipe(tmp_path: Path) -> None:
     path = recipe_with(tmp_path, [{"frage": f"q{n}", "antwort": f"a{n}"} for n in range(60)])
     recipe = load_recipe(path, ["data.columns={question: frage, answer: antwort}"])
-    assert {r.conversation.question for r in split_rows(recipe, Silent())[0]} >= {"q0", "q59"}
+    assert {r.conversation.question for r in split_rows(recipe)[0]} >= {"q0", "q59"}
 
 
 def test_a_split_of_ones_own_tests_with_the_rows_that_it_names(tmp_path: Path) -> None:
     path = recipe_with(tmp_path, [row(n) for n in range(80)])
     (path.parent / "mine.jsonl").write_text(json.dumps({"question": "something else", "answer": "x"}) + "\n")
-    split, findings = split_rows(load_recipe(path, [f"data.test={path.parent / 'mine.jsonl'}"]), Silent())
+    split, findings = split_rows(load_recipe(path, [f"data.test={path.parent / 'mine.jsonl'}"]))
     assert [str(r.conversation.source) for r in split if r.part == "test" and r.kind == "taught"] == ["mine.jsonl:1"]
     assert {r.part for r in split} == {"train", "validation", "test"}
     assert "error" not in {f.severity for f in findings}
@@ -73,11 +71,11 @@ def test_a_split_of_ones_own_tests_with_the_rows_that_it_names(tmp_path: Path) -
 def test_a_split_of_ones_own_is_checked_and_not_trusted(tmp_path: Path) -> None:
     path = recipe_with(tmp_path, [row(n) for n in range(80)])
     (path.parent / "mine.jsonl").write_text(json.dumps(row(7)) + "\n")
-    assert {"data.leak.exact", "data.leak.near"} <= {f.code for f in split_rows(load_recipe(path, [f"data.test={path.parent / 'mine.jsonl'}"]), Silent())[1]}
+    assert {"data.leak.exact", "data.leak.near"} <= {f.code for f in split_rows(load_recipe(path, [f"data.test={path.parent / 'mine.jsonl'}"]))[1]}
 
 
 def test_a_suite_about_other_topics_is_told(tmp_path: Path) -> None:
     path = recipe_with(tmp_path, [row(n) for n in range(60)])
-    assert "suite.topics" in {f.code for f in split_rows(load_recipe(path), Silent())[1]}
+    assert "suite.topics" in {f.code for f in split_rows(load_recipe(path))[1]}
     path = recipe_with(tmp_path / "with", [{**row(n), "topic": "burn"} for n in range(60)])
-    assert "suite.topics" not in {f.code for f in split_rows(load_recipe(path), Silent())[1]}
+    assert "suite.topics" not in {f.code for f in split_rows(load_recipe(path))[1]}
