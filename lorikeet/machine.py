@@ -49,6 +49,13 @@ def precision(wanted: str) -> str:
     return "bf16" if has_bf16_matrix_units() else "fp32"
 
 
+def optimiser(wanted: str) -> str:
+    """The optimiser for a setting of `train.optimiser`: the 8-bit ones are for a CUDA GPU, where they save memory; elsewhere they are slow."""
+    import torch
+
+    return wanted if torch.cuda.is_available() else "adamw"
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks of up to 32 MB instead of handing pages back: a training step asks for the same ones again.
 

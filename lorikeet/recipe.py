@@ -22,6 +22,8 @@ PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "dat
 """Keys whose values may be paths."""
 Targets = Literal["all", "attention", "mlp"]
 Method = Literal["lora", "qlora"]
+Optimiser = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+Decay = Literal["cosine", "linear", "constant"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
 """A data set of the Hub: owner/name@commit."""
 RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
@@ -81,19 +83,40 @@ class TrainSettings(Strict):
 
     method: Method | None = Field(None, description="lora, or qlora, which holds the frozen base in 4 bits (NF4) as it trains; by the base's size")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(3, description="passes over the rows")
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up, cosine to zero; by the base's size")
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size")
     batch: Count = Field(8, description="rows a step; small sets want small batches")
     batch_tokens: Count = Field(4096, description="tokens a step, padding included: long rows come in smaller batches, which bounds memory")
     rank: Annotated[int, Field(ge=1, le=512)] = Field(16, description="LoRA rank: room to learn, memory and time grow with it")
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="LoRA alpha; alpha / rank multiplies the learning rate")
+    rslora: bool = Field(False, description="alpha / sqrt(rank) in its place (rsLoRA), so that a larger rank learns no slower")
+    dora: bool = Field(False, description="trains each weight row's length apart from its direction (DoRA); costs time in every step")
     targets: Targets = Field("all", description="linear layers that get LoRA: all, those of attention, or those of the MLP, which train faster")
     first_layer: Annotated[int, Field(ge=0)] | None = Field(None, description="layers below it stay as they are, unpropagated; by the base's size")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
+    neftune: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="noise on the embeddings while it trains (NEFTune's alpha, often 5)")
+    optimiser: Optimiser = Field("adamw", description="adamw; with its state in 8 bits, or paged out of a GPU's memory too. Without a GPU adamw is taken")
+    schedule: Decay = Field("cosine", description="how the rate falls after warm-up: cosine or linear to zero, or constant")
     warmup: Share = Field(0.05, description="share of the steps over which the rate rises")
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    accumulate: Count = Field(1, description="batches whose gradients make one step: a larger batch in the memory of a small one")
+    budget: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smh]$")] | None = Field(
+        None, description="time to train in, such as 45m: as many steps as fit into it, at most those of `epochs`"
+    )
+    patience: Count | None = Field(None, description="passes without a better held-out loss after which training ends; all are made if left out")
     checkpoint_steps: Count = Field(50, description="steps between checkpoints; at most this much is lost by a kill")
+    keep_checkpoints: Count = Field(2, description="checkpoints that are kept while it trains, the best one among them")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine has matrix units for it")
+
+    @property
+    def scale(self) -> float:
+        """What the adapter's product is multiplied by: alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) (Kalajdzievski 2023)."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget in seconds."""
+        return int(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]] if self.budget else None
 
     def for_base(self, base: Base) -> "TrainSettings":
         """The settings with what was left open filled in by the size of the base."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -66,6 +67,31 @@ def test_killed_in_every_stage_it_ends_with_the_same_files(tiny_recipe: Path, tm
         assert not [p for p in killed.glob("*.part") if (p / "manifest.json").is_file() and not p.name.endswith(".part")]
     last = lorikeet("run", tiny_recipe, "--out", killed)
     assert last.returncode == 3, last.stderr
+    assert fingerprints(killed) == fingerprints(plain)
+
+
+def test_training_killed_at_ten_random_moments_ends_with_the_same_weights(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Dropout, NEFTune's noise and gradients of two batches a step included; a kill may fall into a checkpoint, a held-out look or the end."""
+    changes = ["epochs=40", "dropout=0.1", "neftune=5", "accumulate=2", "checkpoint_steps=7", "patience=40"]
+    train = [sys.executable, "-m", "lorikeet", "train", str(tiny_recipe), *(x for change in changes for x in ("--set", f"train.{change}"))]
+    plain, killed = tmp_path / "plain", tmp_path / "killed"
+    subprocess.run([*train, "--out", str(plain)], check=True, capture_output=True, timeout=500)
+    draw, kills = random.Random(11), 0
+    while kills < 10:
+        process = subprocess.Popen([*train, "--out", str(killed)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert process.stderr is not None
+        while (line := process.stderr.readline()) and "steps " not in line:
+            pass
+        time.sleep(draw.uniform(0, 1.5))
+        over = process.poll() is not None
+        process.kill()
+        process.communicate()
+        kills += 1
+        if over:
+            break
+    assert kills == 10, "training was over before it was killed ten times"
+    last = subprocess.run([*train, "--out", str(killed)], check=True, capture_output=True, text=True, timeout=500)
+    assert "going on from checkpoint-" in last.stderr
     assert fingerprints(killed) == fingerprints(plain)
 
 

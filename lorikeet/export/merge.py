@@ -1,4 +1,4 @@
-"""The adapter added to the base while it is being converted: W + scale * B A in float32, one tensor at a time.
+"""The adapter added to the base while it is being converted: W + scale * B A in float32, one tensor at a time; with DoRA each row at its learned length.
 
 Run as a program of its own (`python -m lorikeet.export.merge BASE ADAPTER OUT NAME`), since llama.cpp's converter
 brings its own gguf package and no copy of the merged model is ever held in memory or on disk.
@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lorikeet.errors import MachineError, ModelError
 
-_REFUSED = {"use_dora": "DoRA", "modules_to_save": "fully trained modules", "lora_bias": "LoRA bias", "trainable_token_indices": "trained tokens"}
+_REFUSED = {"modules_to_save": "fully trained modules", "lora_bias": "LoRA bias", "trainable_token_indices": "trained tokens"}
 
 
 def converter_folder() -> Path:
@@ -43,18 +43,24 @@ def read_config(adapter: Path) -> dict[str, Any]:
     return config
 
 
-def deltas(adapter: Path) -> dict[str, tuple[Any, Any]]:
-    """(A, B) of every adapted weight, by the weight's name in the base. A is (r, in), B is (out, r), float32."""
+class Delta(NamedTuple):
+    """What an adapter does to a weight of (out, in): A is (r, in), B is (out, r); with DoRA the lengths (out,) that its rows get. All float32."""
+
+    a: Any
+    b: Any
+    lengths: Any = None
+
+
+def deltas(adapter: Path) -> dict[str, Delta]:
+    """What is done to every adapted weight, by its name in the base."""
     import torch
     from safetensors.torch import load_file
 
-    halves: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, tensor in load_file(adapter / "adapter_model.safetensors").items():
-        for half in ("lora_A", "lora_B"):
-            if f".{half}." in name:
-                weight = name.removeprefix("base_model.model.").replace(f".{half}.", ".")
-                halves.setdefault(weight, {})[half] = tensor.to(torch.float32)
-    return {weight: (pair["lora_A"], pair["lora_B"]) for weight, pair in halves.items()}
+        layer, _, part = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+        found.setdefault(f"{layer}.weight", {})[part] = tensor.to(torch.float32)
+    return {weight: Delta(parts["lora_A"], parts["lora_B"], parts.get("lora_magnitude_vector")) for weight, parts in found.items()}
 
 
 def main(base: Path, adapter: Path, out: Path, name: str) -> None:
@@ -81,18 +87,21 @@ def main(base: Path, adapter: Path, out: Path, name: str) -> None:
             missing = sorted(set(pairs) - set(tensors))
             if missing:
                 raise ModelError(f"the adapter changes {missing[0]}, which this base does not have", "use the adapter with the base it was trained on")
-            for weight, (a, b) in pairs.items():
-                tensors[weight] = _added(tensors[weight], a, b)
+            for weight, delta in pairs.items():
+                tensors[weight] = _added(tensors[weight], delta)
             return tensors
 
-    def _added(source: Callable[[], torch.Tensor], a: torch.Tensor, b: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def _added(source: Callable[[], torch.Tensor], delta: Delta) -> Callable[[], torch.Tensor]:
         def merged() -> torch.Tensor:
+            a, b, lengths = delta
             weight = source()
             if tuple(weight.shape) != (b.shape[0], a.shape[1]):
                 raise ModelError(f"the adapter's {tuple(b.shape)} x {tuple(a.shape)} does not fit a weight of {tuple(weight.shape)}",
                                  "use the adapter with the base it was trained on")  # fmt: skip
-            delta = (LazyTorchTensor.from_eager(b) @ LazyTorchTensor.from_eager(a)) * scale
-            return weight.to(torch.float32) + delta
+            changed = weight.to(torch.float32) + (LazyTorchTensor.from_eager(b) @ LazyTorchTensor.from_eager(a)) * scale
+            if lengths is None:
+                return changed
+            return changed * (LazyTorchTensor.from_eager(lengths) / changed.square().sum(1).sqrt())[:, None]
 
         return merged
 

@@ -31,6 +31,8 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
         target_modules=names,
         layers_to_transform=list(range(first, layers)),
         task_type="CAUSAL_LM",

@@ -7,7 +7,7 @@ right, so causal attention needs no padding mask.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -19,8 +19,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
+from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.train.fused import head_loss
+from lorikeet.train.schedule import Schedule
 
 Rows = Sequence[Mapping[str, list[int]]]
 WORTH_SHARING = 4
@@ -48,14 +50,15 @@ def shared_prefix(ids: torch.Tensor, labels: torch.Tensor) -> int:
     return int(same.long().cumprod(0).sum())
 
 
-def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor, *, share: bool = True) -> torch.Tensor:
     """Summed cross-entropy, in nats, of the tokens whose label is not -100. ids and labels are of shape (rows, tokens).
 
     The prefix that the rows share goes through the decoder as one row, and its keys and values, gradient and all, serve every
-    row: the same loss for fewer tokens. The head runs on supervised positions alone.
+    row: the same loss for fewer tokens. Not without `share`, where chance (dropout, NEFTune) is to fall on every row by itself. The head runs on
+    supervised positions alone.
     """
     causal = model.get_base_model()
-    decoder, prefix = causal.get_decoder(), shared_prefix(ids, labels)
+    decoder, prefix = causal.get_decoder(), shared_prefix(ids, labels) if share else 0
     if len(ids) > 1 and prefix >= WORTH_SHARING:
         cache = decoder(input_ids=ids[:1, :prefix], use_cache=True).past_key_values
         cache.batch_repeat_interleave(len(ids))
@@ -106,9 +109,16 @@ class Batches(Sampler[list[int]]):  # type: ignore[misc]  # torch is not followe
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """SFTTrainer over rows that are tokens already, in the batches it is given."""
 
-    def __init__(self, *, batches: Batches, **settings: Any) -> None:
+    def __init__(self, *, batches: Batches, schedule: Callable[[int], Schedule], **settings: Any) -> None:
         super().__init__(**settings)
-        self._batches = batches
+        self._batches, self._schedule = batches, schedule
+        chances = (config.lora_dropout for config in self.model.peft_config.values())
+        self._share = not any(chances) and not self.args.neftune_noise_alpha
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.lr_scheduler.LRScheduler:
+        """The hook of transformers for the learning rate."""
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self._schedule(num_training_steps))
+        return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The hook of transformers for what a step learns from."""
@@ -124,7 +134,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     ) -> torch.Tensor:
         """Loss a supervised token of the whole batch, gradient accumulation included."""
         tokens = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != -100).sum()
-        return supervised_loss(model, inputs["input_ids"], inputs["labels"]) / tokens
+        return supervised_loss(model, inputs["input_ids"], inputs["labels"], share=self._share) / tokens
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Held-out loss a token over all rows: every token counts the same, whatever batch it falls in."""
@@ -170,11 +180,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
         done = state.global_step - self._first
         if not logs or not done:
             return
-        left = (time.monotonic() - self._begun) / done * (state.max_steps - state.global_step)
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise ModelError(f"training went to {logs['loss']} at step {state.global_step}", "lower train.learning_rate, or set train.precision: fp32")
+        steps = rest["lr_scheduler"].lr_lambdas[0].total
+        left = (time.monotonic() - self._begun) / done * (steps - state.global_step)
         if "eval_loss" in logs:
             self._progress.say(f"  epoch {state.epoch or 0:.2g}: held-out loss {logs['eval_loss']:.3f}, perplexity {math.exp(logs['eval_loss']):.2f}")
         elif "loss" in logs:
-            self._progress.step("steps", state.global_step, state.max_steps, f"loss {logs['loss']:.3f}  {left / 60:.1f} min left")
+            self._progress.step("steps", state.global_step, steps, f"loss {logs['loss']:.3f}  {left / 60:.1f} min left")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).write_text("")

@@ -8,24 +8,25 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
 from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
 from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
-from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
+from lorikeet.train.schedule import Deadline, Schedule
 from lorikeet.train.sft import COMPLETE, Batches, SupervisedTrainer, Watch, collate
 from lorikeet.weights import Base
 
@@ -38,17 +39,21 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     machine.keep_freed_memory()
     torch.manual_seed(seed)
     bf16 = machine.precision(settings.precision) == "bf16"
+    optimiser = machine.optimiser(settings.optimiser)
+    if optimiser != settings.optimiser:
+        progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
     model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
     rows = _rows(data, "train")
     trainer = SupervisedTrainer(
         batches=Batches(rows["length"], settings.batch, settings.batch_tokens, seed),
+        schedule=partial(Schedule, settings.schedule, settings.warmup),
         model=model,
-        args=_arguments(settings, seed, bf16, notes / "checkpoints"),
+        args=_arguments(settings, seed, bf16, optimiser, notes / "checkpoints"),
         train_dataset=rows,
         eval_dataset=_rows(data, "validation"),
         processing_class=load_tokenizer(base),
         data_collator=collate,
-        callbacks=[Watch(progress, settings.checkpoint_steps)],
+        callbacks=_callbacks(settings, progress),
     )
     trainer.remove_callback(PrinterCallback)
     resume = _last_whole_checkpoint(notes / "checkpoints")
@@ -58,8 +63,6 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
-    if any(entry.get("loss", 0.0) != entry.get("loss", 0.0) for entry in log):
-        raise ModelError("training went to NaN", "lower train.learning_rate, or set train.precision: fp32")
     _save(trainer.model, folder)
     copy_tokenizer(base, folder)
     best = str(trainer.state.best_model_checkpoint or "")
@@ -67,7 +70,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         "steps": trainer.state.global_step,
         "best_step": int(best.rsplit("-", 1)[-1]) if best else trainer.state.global_step,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "scale": settings.alpha / settings.rank,
+        "scale": settings.scale,
         "precision": "bf16" if bf16 else "fp32",
         "template": template_hash(base),
         "log": log,
@@ -92,17 +95,24 @@ def _save(model: PeftModel, folder: Path) -> None:
     write_json(path, dict(sorted(config.items())))
 
 
-def _arguments(settings: TrainSettings, seed: int, bf16: bool, checkpoints: Path) -> SFTConfig:
+def _callbacks(settings: TrainSettings, progress: Progress) -> list[TrainerCallback]:
+    """The deadline comes before the watch, which tells how many steps it left."""
+    deadline = [Deadline(settings.seconds)] if settings.seconds else []
+    patience = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
+    return [*deadline, *patience, Watch(progress, settings.checkpoint_steps)]
+
+
+def _arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, checkpoints: Path) -> SFTConfig:
     return SFTConfig(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         per_device_train_batch_size=settings.batch,
-        warmup_steps=settings.warmup,
-        lr_scheduler_type="cosine",
+        gradient_accumulation_steps=settings.accumulate,
+        neftune_noise_alpha=settings.neftune,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch_fused",
+        optim="adamw_torch_fused" if optimiser == "adamw" else optimiser,
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
         activation_checkpointing=False,
@@ -111,9 +121,10 @@ def _arguments(settings: TrainSettings, seed: int, bf16: bool, checkpoints: Path
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
-        save_total_limit=2,
+        save_total_limit=settings.keep_checkpoints,
         logging_steps=1,
         logging_first_step=True,
+        logging_nan_inf_filter=False,
         report_to=[],
         disable_tqdm=True,
         seed=seed,

@@ -105,8 +105,12 @@ def write_base(folder: Path, kind: str, changes: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(whole, default=str))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_f16_file_is_the_model_that_was_trained(name: str, tmp_path: Path) -> None:
+KINDS: list[tuple[str, dict[str, Any]]] = [*((name, {}) for name in ARCHITECTURES), ("Llama 3.2", {"rslora": True}), ("Qwen 3", {"dora": True})]
+"""Every architecture with plain LoRA, and the other kinds of adapter with one."""
+
+
+@pytest.mark.parametrize(("name", "settings"), KINDS, ids=[" ".join([name, *settings]) for name, settings in KINDS])
+def test_the_f16_file_is_the_model_that_was_trained(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     import torch
 
     from lorikeet import bases
@@ -119,10 +123,13 @@ def test_the_f16_file_is_the_model_that_was_trained(name: str, tmp_path: Path) -
     write_base(folder, *ARCHITECTURES[name])
     base = bases.prepare(str(folder), Silent())
     assert base.layers > 0
-    model = with_adapter(base, TrainSettings(rank=4, first_layer=1), torch.float32)
+    model = with_adapter(base, TrainSettings(rank=4, first_layer=1, **settings), torch.float32)
     with torch.no_grad():
-        for parameter in (p for n, p in model.named_parameters() if "lora_" in n):
-            parameter.normal_(0, 0.02)
+        for part, parameter in ((n, p) for n, p in model.named_parameters() if "lora_" in n):
+            if "magnitude" in part:
+                parameter.mul_(1 + 0.1 * torch.randn_like(parameter))
+            else:
+                parameter.normal_(0, 0.02)
     model.save_pretrained(adapter, save_embedding_layers=False)
     command = [sys.executable, "-m", "lorikeet.export.merge", str(base.path), str(adapter), str(gguf), "tiny"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

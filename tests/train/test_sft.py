@@ -103,6 +103,29 @@ def test_a_prefix_that_all_rows_share_changes_neither_loss_nor_gradients(tiny_ba
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
+def test_noise_and_dropout_fall_on_every_row_by_itself(tiny_base: Path) -> None:
+    """NEFTune's noise comes by transformers' hook; the shared prefix would give all rows one draw of it."""
+    import torch
+    from transformers.integrations.neftune import activate_neftune
+
+    from lorikeet.recipe import TrainSettings
+    from lorikeet.train.lora import with_adapter
+    from lorikeet.train.sft import supervised_loss
+    from lorikeet.weights import Base
+
+    model = with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(first_layer=0), torch.float32)
+    ids = torch.randint(10, 4000, (1, 24)).expand(2, -1)
+    labels = ids.clone()
+    labels[:, :12] = -100
+    plain = supervised_loss(model, ids, labels).item()
+    activate_neftune(model, 50.0)
+    model.train()
+    noisy = {supervised_loss(model, ids, labels, share=False).item() for _ in range(3)}
+    assert len(noisy) == 3 and plain not in noisy
+    model.eval()
+    assert supervised_loss(model, ids, labels).item() == plain
+
+
 def test_a_shared_prefix_ends_before_the_token_that_predicts_the_first_answer() -> None:
     import torch
 
@@ -200,3 +223,16 @@ def test_a_fused_layer_leaves_dropout_and_a_switched_off_adapter_to_peft(tiny_ba
         assert torch.equal(adapted, model(ids).logits)
         with model.disable_adapter():
             assert not torch.allclose(adapted, model(ids).logits)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_training_and_names_the_step(loss: float) -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from lorikeet.errors import ModelError
+    from lorikeet.progress import Silent
+    from lorikeet.train.sft import Watch
+
+    state = TrainerState(global_step=3)
+    with pytest.raises(ModelError, match=f"training went to {loss} at step 3"):
+        Watch(Silent(), 5).on_log(TrainingArguments(use_cpu=True, bf16=False), state, TrainerControl(), {"loss": loss})
