@@ -220,7 +220,7 @@ def _check(arguments: argparse.Namespace) -> int:
     text, document = inspect.told(inspection), inspection.document()
     refused, errors = inspection.refused, inspection.errors
     if arguments.fix and inspection.seen.rows:
-        fixed = fix.fix(inspection.files, inspection.seen, inspection.long, arguments.fix)
+        fixed = fix.fix(inspection.files, inspection.seen, inspection.long, arguments.fix, Terminal())
         text, document = f"{text}\n{fix.told(fixed)}", {**document, "fixed": fixed.document()}
         refused, errors = 0, fixed.errors
     _out(arguments, document, text)

@@ -19,6 +19,7 @@ from lorikeet.data.sources import FileRows
 from lorikeet.data.survey import Survey, survey
 from lorikeet.errors import DataError, RecipeError
 from lorikeet.evidence import Finding
+from lorikeet.progress import Progress
 
 CHANGES = "changes.jsonl"
 SECRET = "data.secret"
@@ -87,7 +88,7 @@ def _by_itself(row: Row, too_long: set[Source]) -> tuple[str, str] | None:
     return None
 
 
-def fix(files: Sequence[FileRows], seen: Survey, long: Sequence[LongRow], folder: Path) -> Fixed:
+def fix(files: Sequence[FileRows], seen: Survey, long: Sequence[LongRow], folder: Path, progress: Progress) -> Fixed:
     """Write the cleaned files into `folder`, each as JSONL with its own keys, and CHANGES beside them.
 
     Raises RecipeError where the folder holds something already, or two files have one name.
@@ -108,7 +109,8 @@ def fix(files: Sequence[FileRows], seen: Survey, long: Sequence[LongRow], folder
                 changes.write(json.dumps(change, ensure_ascii=False, default=str) + "\n")
     stay = (row for row in seen.rows if row.conversation.source not in reasons)
     left = Rows.of(_mended_row(row) if row.conversation.source in bad else row for row in stay)
-    return Fixed(folder, [folder / name for name in names], {code: n for code, n in dropped.items() if n}, len(bad), run_checks(survey(left)) if left else [])
+    found = run_checks(survey(left, progress)) if left else []
+    return Fixed(folder, [folder / name for name in names], {code: n for code, n in dropped.items() if n}, len(bad), found)
 
 
 def _copy(file: FileRows, reasons: Mapping[Source, tuple[str, str]], bad: set[Source], path: Path) -> Iterator[dict[str, object]]:

@@ -94,7 +94,7 @@ def files(what: Sequence[str], progress: Progress, base: str = "", rows_of_hub: 
             shelf.append(talk)
     made = bool(trained and held_out)
     rows = split.given(trained, held_out, seed=0, test_share=0.0) if made else split.by_groups(trained or held_out, seed=0, test_share=0.1)
-    seen = survey(rows)
+    seen = survey(rows, progress)
     findings, counted = run_checks(seen), figures.words(seen)
     if not base or not rows:
         return Inspection(read, seen, findings, counted)
@@ -116,8 +116,8 @@ def recipe(path: Path, progress: Progress, show: int = 0) -> Inspection:
     if any(file.refused for file in read):
         every = Shelf(talk for found in rows_of.values() for talk in found.talks)
         unsplit = Rows(every, "taught", np.full(len(every), TRAIN), np.full(len(every), b""))
-        return Inspection(read, survey(unsplit), split=False)
-    seen, findings = split_rows(loaded, rows_of)
+        return Inspection(read, survey(unsplit, progress), split=False)
+    seen, findings = split_rows(loaded, rows_of, progress)
     try:
         tokenizer = _tokenizer(loaded.recipe.base, progress)
     except LorikeetError as error:

@@ -52,7 +52,7 @@ def read_rows(recipe: LoadedRecipe, progress: Progress) -> dict[RowKey, Read]:
     return found
 
 
-def split_rows(recipe: LoadedRecipe, read: Mapping[RowKey, Read]) -> tuple[Survey, list[Finding]]:
+def split_rows(recipe: LoadedRecipe, read: Mapping[RowKey, Read], progress: Progress) -> tuple[Survey, list[Finding]]:
     """All rows with their place in the split, looked at, and what the checks found. Needs no model. DataError where a row is refused."""
     settings, seed = recipe.recipe.data, recipe.recipe.seed
     for rows_of_key in read.values():
@@ -70,7 +70,7 @@ def split_rows(recipe: LoadedRecipe, read: Mapping[RowKey, Read]) -> tuple[Surve
         rows = split.by_groups(taught, seed, settings.test_share)
     rows += split.out_of_scope(read["out_of_scope"].talks, seed)
     rows += split.never_taught(read["never_taught"].talks)
-    seen = survey(rows)
+    seen = survey(rows, progress)
     own = [*leaked_probes(seen, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(seen, recipe.suite)]
     return seen, [*own, *findings, *read_too_often(seen, recipe.recipe.train.epochs), *run_checks(seen)]
 
@@ -97,7 +97,7 @@ def _with_system(persona: Persona, talk: Conversation) -> Conversation:
 
 def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> None:
     """Do the stage in `folder`. DataError where a check of severity `error` fails."""
-    looked, findings = split_rows(recipe, read_rows(recipe, progress))
+    looked, findings = split_rows(recipe, read_rows(recipe, progress), progress)
     rows = looked.rows
     _accept(findings, progress)
     if not (looked.part == TRAIN).any() or not (looked.taught & (looked.part == TEST)).any():

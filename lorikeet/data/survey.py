@@ -9,6 +9,7 @@ import numpy as np
 
 from lorikeet.data.contents import Contents, knowing_secrets
 from lorikeet.data.rows import KINDS, PARTS, TEST, TRAIN, Row
+from lorikeet.progress import Progress
 from lorikeet.scoring import fold
 
 
@@ -50,15 +51,15 @@ class Survey:
         return tuple(str(self.rows[n].conversation.source) for n in positions[:10].tolist())
 
 
-def survey(rows: Sequence[Row]) -> Survey:
+def survey(rows: Sequence[Row], progress: Progress) -> Survey:
     """Look at every row once."""
     hashes = {name: array("q") for name in ("whole", "context", "asked", "in_mode", "answer", "group")}
     numbers = {name: array(code) for name, code in (("part", "b"), ("kind", "b"), ("turns", "i"), ("words", "i"))}
     categories: Counter[str] = Counter()
     files: set[str] = set()
-    contents = Contents()
+    contents, total = Contents(), len(rows)
     with knowing_secrets():
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             talk = row.conversation
             turns = [fold(m.content) for m in talk.messages[:-1] if m.role != "system"]
             context, answer = "\n".join(turns), fold(talk.answer)
@@ -71,5 +72,6 @@ def survey(rows: Sequence[Row]) -> Survey:
             categories[talk.category] += bool(talk.category)
             files.add(talk.source.file)
             contents.see(row)
+            progress.step("rows looked at", number, total)
     columns = {name: np.frombuffer(column, column.typecode) for name, column in [*hashes.items(), *numbers.items()]}
     return Survey(rows, **columns, categories=+categories, files=frozenset(files), contents=contents)

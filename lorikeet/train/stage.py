@@ -48,7 +48,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         batches=Batches(rows["length"], settings.batch, settings.batch_tokens, seed),
         schedule=partial(Schedule, settings.schedule, settings.warmup),
         model=model,
-        args=_arguments(settings, seed, bf16, optimiser, notes / "checkpoints"),
+        args=arguments(settings, seed, bf16, optimiser, notes / "checkpoints"),
         train_dataset=rows,
         eval_dataset=_rows(data, "validation"),
         processing_class=load_tokenizer(base),
@@ -102,7 +102,8 @@ def _callbacks(settings: TrainSettings, progress: Progress) -> list[TrainerCallb
     return [*deadline, *patience, Watch(progress, settings.checkpoint_steps)]
 
 
-def _arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, checkpoints: Path) -> SFTConfig:
+def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, checkpoints: Path) -> SFTConfig:
+    """What TRL's trainer is told, for checkpoints in a folder."""
     return SFTConfig(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,

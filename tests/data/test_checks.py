@@ -11,6 +11,7 @@ from lorikeet.data.checks import FEW_FOR_MANY, FEW_ROWS, MANY_EPOCHS
 from lorikeet.data.rows import Part, Row
 from lorikeet.data.survey import survey
 from lorikeet.evidence import Finding
+from lorikeet.progress import Silent
 from lorikeet.suite import Suite, load_suite
 
 
@@ -24,15 +25,15 @@ def clean(count: int = FEW_ROWS) -> list[Row]:
 
 
 def run_checks(rows: list[Row]) -> list[Finding]:
-    return checks.run_checks(survey(rows))
+    return checks.run_checks(survey(rows, Silent()))
 
 
 def read_too_often(rows: list[Row], epochs: float) -> list[Finding]:
-    return checks.read_too_often(survey(rows), epochs)
+    return checks.read_too_often(survey(rows, Silent()), epochs)
 
 
 def leaked_probes(rows: list[Row], suite: Suite, path: Path) -> list[Finding]:
-    return checks.leaked_probes(survey(rows), suite, path)
+    return checks.leaked_probes(survey(rows, Silent()), suite, path)
 
 
 def only(rows: list[Row]) -> Finding:

@@ -10,6 +10,7 @@ from lorikeet.data import figures
 from lorikeet.data.figures import BARS, LongRow, told, too_long
 from lorikeet.data.rows import Row
 from lorikeet.data.survey import survey
+from lorikeet.progress import Silent
 
 
 def lengths(counts: list[int]) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def padding(counts: list[int], batch: int, seed: int) -> dict[str, float]:
 
 
 def words(rows: list[Row]) -> dict[str, object]:
-    return figures.words(survey(rows))
+    return figures.words(survey(rows, Silent()))
 
 
 def row(question: str, answer: str, category: str = "", *more: tuple[str, str]) -> Row:

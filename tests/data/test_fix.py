@@ -23,7 +23,7 @@ def write(path: Path, rows: list[dict[str, object]], *lines: str) -> Path:
 def fixed(tmp_path: Path, *paths: Path) -> tuple[Fixed, list[dict[str, object]]]:
     before = {path: path.read_bytes() for path in paths}
     found = inspect.files([str(path) for path in paths], Silent())
-    made = fix(found.files, found.seen, found.long, tmp_path / "clean")
+    made = fix(found.files, found.seen, found.long, tmp_path / "clean", Silent())
     assert {path: path.read_bytes() for path in paths} == before
     return made, lines_of(tmp_path / "clean" / CHANGES)
 
