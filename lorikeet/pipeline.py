@@ -243,6 +243,8 @@ def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str
     progress.say(f"{step.name}")
     begun = time.monotonic()
     machine.reset_peak_memory()
+    for other in unfinished(directory, step.name, folder.name):
+        progress.say(f"  {other} was not finished, and its settings or what it came from were others: this one begins anew")
     part = artifact.begin(folder)
     step.work(walked.artifacts, part, progress)
     made = artifact.finish(
@@ -258,6 +260,11 @@ def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str
     walked.steps.append(StepResult(step.name, key, "done", round(seconds, 1), round(peak), folder.name))
     progress.say(f"  done in {seconds:.0f} s, peak {peak / 1000:.1f} GB")
     return made
+
+
+def unfinished(directory: Path, name: str, wanted: str) -> list[str]:
+    """Folders of a step that were begun under another key than the one wanted and never finished."""
+    return sorted(path.name for path in directory.glob(f"{name}-????????.part") if path.name != f"{wanted}.part")
 
 
 def document(walked: Run, recipe: LoadedRecipe) -> dict[str, object]:

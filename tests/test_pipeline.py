@@ -107,6 +107,20 @@ def test_the_next_try_finds_the_notes_and_nothing_else(tmp_path: Path) -> None:
     assert do(step(resumes), tmp_path).file("out.txt").read_text() == "notes/checkpoint"
 
 
+@pytest.mark.parametrize(("x", "told"), [(1, False), (2, True)])
+def test_a_step_that_begins_anew_beside_an_unfinished_one_says_so(x: int, told: bool, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Told(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    with pytest.raises(DataError):
+        do(step(breaks, {"x": 1}), tmp_path)
+    pipeline._do(step(writes("two"), {"x": x}), tmp_path, Run(tmp_path), {"base": "base-print"}, Told())
+    assert any("was not finished" in line for line in said) is told
+
+
 def test_changed_settings_make_another_folder_and_leave_the_first(tmp_path: Path) -> None:
     first, second = do(step(writes("one"), {"x": 1}), tmp_path), do(step(writes("two"), {"x": 2}), tmp_path)
     assert first.path != second.path

@@ -90,8 +90,11 @@ def test_training_killed_at_ten_random_moments_ends_with_the_same_weights(tiny_r
         if over:
             break
     assert kills == 10, "training was over before it was killed ten times"
+    (versions,) = killed.glob("train-*.part/notes/versions.json")
+    versions.write_text(json.dumps({**json.loads(versions.read_text()), "trl": "0.1"}))
     last = subprocess.run([*train, "--out", str(killed)], check=True, capture_output=True, text=True, timeout=500)
     assert "going on from checkpoint-" in last.stderr
+    assert "warning: training began with trl 0.1, now" in last.stderr
     assert fingerprints(killed) == fingerprints(plain)
 
 

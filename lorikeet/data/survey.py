@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -36,11 +37,11 @@ class Survey:
     files: frozenset[str]
     contents: Contents
 
-    @property
+    @cached_property
     def taught(self) -> np.ndarray:
         return np.asarray(self.kind == KINDS.index("taught"))
 
-    @property
+    @cached_property
     def wordings(self) -> bool:
         """Whether answers are both trained on and held out, as in a taught set."""
         held_out = self.group[self.taught & (self.part == TEST)]

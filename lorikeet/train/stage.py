@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.parquet
@@ -59,6 +60,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     resume = _last_whole_checkpoint(notes / "checkpoints")
     if resume:
         progress.say(f"  going on from {resume.name}")
+    _compare_versions(notes / "versions.json", progress)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -149,6 +151,15 @@ def _rows(data: Artifact, part: str) -> Dataset:
         for row in table
         if row["split"] == part
     ])  # fmt: skip
+
+
+def _compare_versions(path: Path, progress: Progress) -> None:
+    """Warn where training began with other packages than it goes on with: the weights may then differ from those of an undisturbed run."""
+    here = {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
+    began: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else here
+    if changed := [f"{name} {began.get(name)}, now {there}" for name, there in here.items() if began.get(name) != there]:
+        progress.say(f"  warning: training began with {'; '.join(changed)}: the weights may differ from those of an undisturbed run")
+    write_json(path, began)
 
 
 def _kept(entry: Mapping[str, float]) -> dict[str, float]:
