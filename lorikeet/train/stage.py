@@ -77,7 +77,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         "template": template_hash(base),
         "log": log,
     })  # fmt: skip
-    draw(log, notes)
+    draw(log, settings.max_grad_norm, notes)
     for finding in diagnose(read_log(folder)):
         if finding.severity != "note":
             progress.say(f"  {finding.severity}: {finding.what}; {finding.cure}")
