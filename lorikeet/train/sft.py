@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
+from lorikeet import machine
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.train.fused import head_loss
@@ -154,16 +155,16 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
-    """Marks whole checkpoints, and tells the reader how far it is and how long it will take."""
+    """Marks whole checkpoints, and tells the reader how far it is: loss, tokens a second with padding, peak memory, time left."""
 
     def __init__(self, progress: Progress, every: int) -> None:
         self._progress = progress
         self._every = every
         self._begun = 0.0
-        self._first = 0
+        self._first = self._tokens = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
-        self._begun, self._first = time.monotonic(), state.global_step
+        self._begun, self._first, self._tokens = time.monotonic(), state.global_step, state.num_input_tokens_seen
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         if state.global_step % self._every == 0:
@@ -183,11 +184,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
         if not math.isfinite(logs.get("loss", 0.0)):
             raise ModelError(f"training went to {logs['loss']} at step {state.global_step}", "lower train.learning_rate, or set train.precision: fp32")
         steps = rest["lr_scheduler"].lr_lambdas[0].total
-        left = (time.monotonic() - self._begun) / done * (steps - state.global_step)
+        spent = time.monotonic() - self._begun
+        left, rate = spent / done * (steps - state.global_step), (state.num_input_tokens_seen - self._tokens) / spent
         if "eval_loss" in logs:
             self._progress.say(f"  epoch {state.epoch or 0:.2g}: held-out loss {logs['eval_loss']:.3f}, perplexity {math.exp(logs['eval_loss']):.2f}")
         elif "loss" in logs:
-            self._progress.step("steps", state.global_step, steps, f"loss {logs['loss']:.3f}  {left / 60:.1f} min left")
+            told = f"loss {logs['loss']:.3f}  {rate:.0f} tokens/s  {machine.peak_memory_mb() / 1000:.1f} GB  {left / 60:.1f} min left"
+            self._progress.step("steps", state.global_step, steps, told)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).write_text("")

@@ -128,6 +128,7 @@ def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, ch
         logging_steps=1,
         logging_first_step=True,
         logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="all",
         report_to=[],
         disable_tqdm=True,
         seed=seed,
