@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import RecipeError
@@ -29,6 +29,17 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
 RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
 """Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
+_SPAN = re.compile(r"([1-9]\d*)([smh])")
+
+
+def _span(value: object) -> object:
+    if not _SPAN.fullmatch(str(value)):
+        raise ValueError("a number and s, m or h has to stand here, such as 45m")
+    return value
+
+
+Span = Annotated[str, BeforeValidator(_span)]
+"""A span of time."""
 Count = Annotated[int, Field(ge=1)]
 Named = Annotated[str, Field(min_length=1)]
 
@@ -100,9 +111,7 @@ class TrainSettings(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     accumulate: Count = Field(1, description="batches whose gradients make one step: a larger batch in the memory of a small one")
-    budget: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smh]$")] | None = Field(
-        None, description="time to train in, such as 45m: as many steps as fit into it, at most those of `epochs`"
-    )
+    budget: Span | None = Field(None, description="time to train in, such as 45m: as many steps as fit into it, at most those of `epochs`")
     patience: Count | None = Field(None, description="passes without a better held-out loss after which training ends; all are made if left out")
     checkpoint_steps: Count = Field(50, description="steps between checkpoints; at most this much is lost by a kill")
     keep_checkpoints: Count = Field(2, description="checkpoints that are kept while it trains, the best one among them")
@@ -116,7 +125,9 @@ class TrainSettings(Strict):
     @property
     def seconds(self) -> float | None:
         """The budget in seconds."""
-        return int(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]] if self.budget else None
+        if not self.budget or not (parts := _SPAN.fullmatch(self.budget)):
+            return None
+        return int(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]]
 
     def for_base(self, base: Base) -> "TrainSettings":
         """The settings with what was left open filled in by the size of the base."""

@@ -71,7 +71,9 @@ def validated(value: Mapping[str, object], model: type[Model], path: Path, overr
             raise RecipeError(
                 f"{place}: {dotted} = {_short(first['input'])}: {_SHAPES[first['type']][0]} has to stand here", _SHAPES[first["type"]][1]
             ) from None
-        raise RecipeError(f"{place}: {dotted} = {_short(first['input'])}: {first['msg']}", "correct the value; see docs/recipe.md") from None
+        raise RecipeError(
+            f"{place}: {dotted} = {_short(first['input'])}: {first['msg'].removeprefix('Value error, ')}", "correct the value; see docs/recipe.md"
+        ) from None
 
 
 _SECTION = ("a section with keys of its own", "write its keys below it, each on a line that is indented")

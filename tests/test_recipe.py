@@ -132,6 +132,7 @@ def test_a_missing_key_is_named(recipe_file: Path) -> None:
     [
         ("epochs: 2", "epochs: 0", r"recipe\.yaml:6: train\.epochs = 0: .*greater than 0"),
         ("epochs: 2", "epochs: many", r"recipe\.yaml:6: train\.epochs = 'many'"),
+        ("epochs: 2", "budget: 90", r"recipe\.yaml:6: train\.budget = 90: a number and s, m or h has to stand here, such as 45m"),
         ("[Q8_0]", "[Q8_0, Q9_9]", r"recipe\.yaml:8: export\.quantisations\.1 = 'Q9_9'"),
         ("name: toy", "name: My Toy", r"recipe\.yaml:1: name = 'My Toy'"),
         ("train: rows.jsonl", "train: rows.jsonl\n  split: random", r"recipe\.yaml:5: data\.split = 'random'"),
