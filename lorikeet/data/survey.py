@@ -14,6 +14,10 @@ from lorikeet.progress import Progress
 from lorikeet.scoring import fold
 
 
+TOLD = 1000
+"""Rows after which it is said how far it is: fewer take no time worth a line."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What one pass over `rows` gave. Arrays have an entry a row. Those of hashes (64 bits) are equal where the words are:
@@ -73,6 +77,7 @@ def survey(rows: Sequence[Row], progress: Progress) -> Survey:
             categories[talk.category] += bool(talk.category)
             files.add(talk.source.file)
             contents.see(row)
-            progress.step("rows looked at", number, total)
+            if number % TOLD == 0:
+                progress.step("rows looked at", number, total)
     columns = {name: np.frombuffer(column, column.typecode) for name, column in [*hashes.items(), *numbers.items()]}
     return Survey(rows, **columns, categories=+categories, files=frozenset(files), contents=contents)
