@@ -13,7 +13,6 @@ from lorikeet.data.rows import KINDS, PARTS, TEST, TRAIN, Row
 from lorikeet.progress import Progress
 from lorikeet.scoring import fold
 
-
 TOLD = 1000
 """Rows after which it is said how far it is: fewer take no time worth a line."""
 
