@@ -72,24 +72,28 @@ def test_killed_in_every_stage_it_ends_with_the_same_files(tiny_recipe: Path, tm
 
 def test_training_killed_at_ten_random_moments_ends_with_the_same_weights(tiny_recipe: Path, tmp_path: Path) -> None:
     """Dropout, NEFTune's noise and gradients of two batches a step included; a kill may fall into a checkpoint, a held-out look or the end."""
-    changes = ["epochs=40", "dropout=0.1", "neftune=5", "accumulate=2", "checkpoint_steps=7", "patience=40"]
+    changes = ["epochs=60", "dropout=0.1", "neftune=5", "accumulate=2", "checkpoint_steps=7", "patience=40"]
     train = [sys.executable, "-m", "lorikeet", "train", str(tiny_recipe), *(x for change in changes for x in ("--set", f"train.{change}"))]
     plain, killed = tmp_path / "plain", tmp_path / "killed"
-    subprocess.run([*train, "--out", str(plain)], check=True, capture_output=True, timeout=500)
-    draw, kills = random.Random(11), 0
-    while kills < 10:
-        process = subprocess.Popen([*train, "--out", str(killed)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        assert process.stderr is not None
-        while (line := process.stderr.readline()) and "steps " not in line:
-            pass
-        time.sleep(draw.uniform(0, 1.5))
-        over = process.poll() is not None
+
+    def begun(out: Path) -> subprocess.Popen[bytes]:
+        """Training in a process of its own, at its first new checkpoint."""
+        before = set(out.glob("train-*.part/notes/checkpoints/*/complete"))
+        process = subprocess.Popen([*train, "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while not set(out.glob("train-*.part/notes/checkpoints/*/complete")) - before and process.poll() is None:
+            time.sleep(0.01)
+        return process
+
+    undisturbed = begun(plain)
+    since = time.monotonic()
+    assert undisturbed.wait(timeout=500) == 0
+    seconds, draw = time.monotonic() - since, random.Random(11)
+    for _ in range(10):
+        process = begun(killed)
+        time.sleep(draw.uniform(0, seconds / 16))
+        assert process.poll() is None, "training was over before it was killed ten times"
         process.kill()
-        process.communicate()
-        kills += 1
-        if over:
-            break
-    assert kills == 10, "training was over before it was killed ten times"
+        process.wait()
     (versions,) = killed.glob("train-*.part/notes/versions.json")
     versions.write_text(json.dumps({**json.loads(versions.read_text()), "trl": "0.1"}))
     last = subprocess.run([*train, "--out", str(killed)], check=True, capture_output=True, text=True, timeout=500)

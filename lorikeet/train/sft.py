@@ -167,7 +167,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
         self._begun, self._first, self._tokens = time.monotonic(), state.global_step, state.num_input_tokens_seen
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
-        if state.global_step % self._every == 0:
+        ends = float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps or control.should_training_stop
+        if state.global_step % self._every == 0 and not ends:  # a checkpoint before the held-out look that is due would be resumed from without it
             control.should_save = True
 
     def on_log(
