@@ -67,7 +67,7 @@ def check(path: Path, folder: Path) -> None:
 
     begin = time.perf_counter()
     seen = inspect.files([str(path)], Silent(), "smollm2-135m").seen
-    print(json.dumps({"seconds": time.perf_counter() - begin, "rows": len(seen.rows), "peak_rss_mb": peak()}))
+    print(json.dumps({"seconds": time.perf_counter() - begin, "rows": len(seen.rows) if seen else 0, "peak_rss_mb": peak()}))
 
 
 def peer(path: Path, folder: Path) -> None:

@@ -219,8 +219,8 @@ def _check(arguments: argparse.Namespace) -> int:
         inspection = inspect.files(arguments.what, Terminal(), arguments.base or "", arguments.rows, arguments.show)
     text, document = inspect.told(inspection), inspection.document()
     refused, errors = inspection.refused, inspection.errors
-    if arguments.fix and inspection.seen.rows:
-        fixed = fix.fix(inspection.files, inspection.seen, inspection.long, arguments.fix, Terminal())
+    if arguments.fix and (usable := inspection.usable(Terminal())):
+        fixed = fix.fix(inspection.files, usable, inspection.long, arguments.fix, Terminal())
         text, document = f"{text}\n{fix.told(fixed)}", {**document, "fixed": fixed.document()}
         refused, errors = 0, fixed.errors
     _out(arguments, document, text)

@@ -17,6 +17,7 @@ import numpy as np
 from lorikeet.artifact import MANIFEST, RUN
 from lorikeet.errors import RecipeError
 from lorikeet.evidence import Finding
+from lorikeet.weights import lora_scale
 
 STATE, TRAINING, ADAPTER = "trainer_state.json", "training.json", "adapter_config.json"
 ENOUGH = 10
@@ -116,7 +117,7 @@ def _adapter(folder: Path) -> dict[str, Any]:
         return {}
     raw = json.loads(config.read_text(encoding="utf-8"))
     rank, alpha = raw.get("r"), raw.get("lora_alpha")
-    told: dict[str, Any] = {"scale": alpha / (math.sqrt(rank) if raw.get("use_rslora") else rank)} if rank and alpha else {}
+    told: dict[str, Any] = {"scale": lora_scale(rank, alpha, rslora=bool(raw.get("use_rslora")))} if rank and alpha else {}
     return {**told, "moved": _moved(weights)} if weights.is_file() else told
 
 

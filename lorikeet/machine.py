@@ -51,6 +51,8 @@ def precision(wanted: str) -> str:
 
 def optimiser(wanted: str) -> str:
     """The optimiser for a setting of `train.optimiser`: the 8-bit ones are for a CUDA GPU, where they save memory; elsewhere they are slow."""
+    if wanted == "adamw":
+        return wanted
     import torch
 
     return wanted if torch.cuda.is_available() else "adamw"

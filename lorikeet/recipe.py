@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import RecipeError
 from lorikeet.suite import Persona, Strict, Suite, load_persona, load_suite
-from lorikeet.weights import Base
+from lorikeet.weights import Base, lora_scale
 from lorikeet.yaml_file import read_mapping, validated
 
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
@@ -119,8 +119,8 @@ class TrainSettings(Strict):
 
     @property
     def scale(self) -> float:
-        """What the adapter's product is multiplied by: alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) (Kalajdzievski 2023)."""
-        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+        """What the adapter's product is multiplied by."""
+        return lora_scale(self.rank, self.alpha, rslora=self.rslora)
 
     @property
     def seconds(self) -> float | None:

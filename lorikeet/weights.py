@@ -11,6 +11,11 @@ QUANTISED = "quantised.json"
 """Beside every GGUF of an export: what is inside (bits a weight, tensor types, fall-backs, same-as)."""
 
 
+def lora_scale(rank: float, alpha: float, *, rslora: bool) -> float:
+    """What an adapter's product B A is multiplied by: alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) with rsLoRA (Kalajdzievski 2023)."""
+    return float(alpha) / (rank**0.5 if rslora else rank)
+
+
 @dataclass(frozen=True)
 class NamedBase:
     """A base that has a short name: a GGUF inside a Python wheel."""

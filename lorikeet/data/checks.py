@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lorikeet.data.rows import KINDS, TEST, TRAIN, context
+from lorikeet.data.contents import SHOWN
+from lorikeet.data.rows import KINDS, TEST, TRAIN, alike, context
 from lorikeet.data.similar import NEAR, near_pairs
 from lorikeet.data.survey import Survey
 from lorikeet.evidence import Finding, Severity
@@ -41,10 +42,7 @@ def _contents(seen: Survey) -> list[Finding]:
 def _several(keys: np.ndarray, among: np.ndarray) -> list[np.ndarray]:
     """The positions of each key that stands more than once where `among` is true, in the order of their first."""
     places = np.flatnonzero(among)
-    order = places[np.argsort(keys[places], kind="stable")]
-    bounds = np.concatenate([[0], np.flatnonzero(keys[order[1:]] != keys[order[:-1]]) + 1, [len(order)]])
-    groups = [order[bounds[n] : bounds[n + 1]] for n in np.flatnonzero(np.diff(bounds) > 1)]
-    return sorted(groups, key=lambda group: int(group[0]))
+    return sorted((places[group] for group in alike(keys[places], least=2)), key=lambda group: int(group[0]))
 
 
 def copies(seen: Survey, among: np.ndarray) -> list[np.ndarray]:
@@ -172,7 +170,7 @@ def _answer_leaks(seen: Survey) -> list[Finding]:
     leaked = held_out[np.isin(seen.answer[held_out], seen.answer[used]) & ~np.isin(seen.context[held_out], seen.context[used])]
     if not len(leaked):
         return []
-    sources = [used[np.argmax(seen.answer[used] == seen.answer[n])] for n in leaked[:10]]
+    sources = [used[np.argmax(seen.answer[used] == seen.answer[n])] for n in leaked[:SHOWN]]
     near = tuple(f"{one} like {other}" for one, other in zip(seen.places(leaked), seen.places(np.array(sources)), strict=True))
     return [Finding("warning", f"{len(leaked)} held-out answers stand, under other questions, in rows that training uses",
                     seen.rows[int(leaked[0])].conversation.answer[:200], code="data.leak.answer", rows=near,

@@ -50,16 +50,15 @@ def to_drop(seen: Survey, long: Sequence[LongRow] = ()) -> dict[Source, tuple[st
     rows, kept = seen.rows, np.ones(len(seen.rows), bool)
     reasons: dict[Source, tuple[str, str]] = {}
     too_long = {row.source for row in long}
-    with knowing_secrets():
-        for n, row in enumerate(rows):
-            if reason := _by_itself(row, too_long):
-                reasons.setdefault(row.conversation.source, reason)
-                kept[n] = False
 
     def drop(n: int, code: str, why: str) -> None:
         reasons.setdefault(rows[n].conversation.source, (code, why))
         kept[n] = False
 
+    with knowing_secrets():
+        for n, row in enumerate(rows):
+            if reason := _by_itself(row, too_long):
+                drop(n, *reason)
     for group in copies(seen, kept.copy()):
         stays, *others = sorted(group.tolist(), key=lambda n: seen.part[n], reverse=True)
         for n in others:

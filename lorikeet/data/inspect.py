@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 class Inspection:
     """What was read and what was found. `figures` as in data.json, or of it what needs no tokenizer; `long` are the rows that are too long.
 
-    Where refusals left no split, `seen` is all that could be read, to train on, and nothing was looked for in it.
+    Where refusals left no split nothing was looked for, and `unsplit` is all that could be read, to train on.
     """
 
     files: list[FileRows]
-    seen: Survey
+    seen: Survey | None = None
     findings: list[Finding] = field(default_factory=list)
     figures: Mapping[str, object] = field(default_factory=dict)
     painted: list[str] = field(default_factory=list)
     long: list[LongRow] = field(default_factory=list)
-    split: bool = True
+    unsplit: Rows | None = None
 
     @property
     def refused(self) -> int:
@@ -53,7 +53,12 @@ class Inspection:
 
     @property
     def parts(self) -> dict[str, int]:
-        return dict(sorted(figures.parts(self.seen).items())) if self.split else {}
+        return dict(sorted(figures.parts(self.seen).items())) if self.seen else {}
+
+    def usable(self, progress: Progress) -> Survey | None:
+        """What can be mended: the rows in their split, or unsplit, looked at. None where there is no row."""
+        seen = survey(self.unsplit, progress) if self.unsplit is not None else self.seen
+        return seen if seen and seen.rows else None
 
     def document(self) -> dict[str, object]:
         """The JSON form of docs/cli.md."""
@@ -116,7 +121,7 @@ def recipe(path: Path, progress: Progress, show: int = 0) -> Inspection:
     if any(file.refused for file in read):
         every = Shelf(talk for found in rows_of.values() for talk in found.talks)
         unsplit = Rows(every, "taught", np.full(len(every), TRAIN), np.full(len(every), b""))
-        return Inspection(read, survey(unsplit, progress), split=False)
+        return Inspection(read, unsplit=unsplit)
     seen, findings = split_rows(loaded, rows_of, progress)
     try:
         tokenizer = _tokenizer(loaded.recipe.base, progress)

@@ -92,6 +92,13 @@ class Rows(Sequence[Row]):
             yield from (piece.row(n, talk) for n, talk in enumerate(piece.talks))
 
 
+def alike(keys: np.ndarray, least: int = 1) -> list[np.ndarray]:
+    """The positions, ascending, of each key that stands at least so many times; in the order of the keys."""
+    order = np.argsort(keys, kind="stable")
+    bounds = np.concatenate([[0], np.flatnonzero(keys[order[1:]] != keys[order[:-1]]) + 1, [len(order)]])
+    return [order[bounds[n] : bounds[n + 1]] for n in np.flatnonzero(np.diff(bounds) >= least)]
+
+
 def context(row: Conversation) -> str:
     """What the answer answers: all turns before it but the system's, folded."""
     return "\n".join(fold(m.content) for m in row.messages[:-1] if m.role != "system")

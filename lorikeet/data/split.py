@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lorikeet.conversation import Conversation
-from lorikeet.data.rows import TEST, TRAIN, VALIDATION, Row, Rows, context
+from lorikeet.data.rows import TEST, TRAIN, VALIDATION, Row, Rows, alike, context
 from lorikeet.data.similar import near_pairs
 from lorikeet.scoring import fold
 
@@ -74,16 +74,11 @@ def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> Row
     """
     names, first, members = np.unique(groups_of(rows, near=True), return_index=True, return_inverse=True)
     draws = np.array([_draw(seed, "group", name.decode()) for name in names])
-    first_rows = np.zeros(len(rows), bool)
-    first_rows[first] = True
     codes: dict[str, int] = {}
-    categories = np.zeros(len(names), np.int32)
-    for n, row in enumerate(rows):
-        if first_rows[n]:
-            categories[members[n]] = codes.setdefault(row.category, len(codes))
+    categories = np.array([codes.setdefault(rows[n].category, len(codes)) for n in first.tolist()], np.int32)
     parts = _drawn(draws, test_share)
     if test_share:
-        for stratum in _alike(categories):
+        for stratum in alike(categories):
             if len(stratum) >= ENOUGH_GROUPS:
                 parts[stratum] = _each_held_out(draws[stratum], parts[stratum])
     return Rows(rows, "taught", parts[members], names[members])
@@ -92,12 +87,6 @@ def by_groups(rows: Sequence[Conversation], seed: int, test_share: float) -> Row
 def _drawn(draws: np.ndarray, test_share: float) -> np.ndarray:
     """The part of each draw, by its number."""
     return np.where(draws < test_share, TEST, np.where(draws < 1.5 * test_share, VALIDATION, TRAIN)).astype(np.int8)
-
-
-def _alike(labels: np.ndarray) -> list[np.ndarray]:
-    """The positions of each label, in order."""
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
 
 
 def _each_held_out(draws: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -125,7 +114,7 @@ def by_wordings(rows: Sequence[Conversation], seed: int) -> Rows:
     names = groups_of(rows)
     draws = np.array([_draw(seed, "wording", context(row)) for row in rows])  # a wording's copies have its draw
     parts = np.full(len(rows), TRAIN)
-    for members in _alike(np.unique(names, return_inverse=True)[1]):
+    for members in alike(names):
         wordings = np.unique(draws[members])
         if len(wordings) >= ENOUGH_WORDINGS:
             for draw, part in zip(wordings, (VALIDATION, TEST), strict=False):
@@ -147,7 +136,7 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> np.ndarray:
             answers.append(hash(fold(row.conversation.answer)))
             draws.append(_draw(seed, "whole", context(row.conversation)))
     cut = [np.zeros(0, np.int64)]
-    for members in _alike(np.unique(np.array(answers, np.int64), return_inverse=True)[1]):
+    for members in alike(np.array(answers, np.int64)):
         order = members[np.argsort(np.array(draws)[members], kind="stable")]
         cut.append(np.array(places)[order[max(whole, len(order) // 16) :]])
     return np.sort(np.concatenate(cut))
@@ -155,9 +144,8 @@ def openings_only(rows: Sequence[Row], whole: int, seed: int) -> np.ndarray:
 
 def is_taught_set(rows: Sequence[Conversation]) -> bool:
     """Whether at least half of the answers come in enough wordings for `by_wordings`."""
-    groups = np.unique(groups_of(rows), return_inverse=True)[1]
     asked = np.array([hash(context(row)) for row in rows], np.int64)
-    enough = [len(np.unique(asked[members])) >= ENOUGH_WORDINGS for members in _alike(groups)]
+    enough = [len(np.unique(asked[members])) >= ENOUGH_WORDINGS for members in alike(groups_of(rows))]
     return sum(enough) * 2 >= len(enough)
 
 

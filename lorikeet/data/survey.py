@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lorikeet.data.contents import Contents, knowing_secrets
+from lorikeet.data.contents import SHOWN, Contents, knowing_secrets
 from lorikeet.data.rows import KINDS, PARTS, TEST, TRAIN, Row
 from lorikeet.progress import Progress
 from lorikeet.scoring import fold
@@ -51,8 +51,8 @@ class Survey:
         return bool(np.isin(self.group[self.taught & (self.part == TRAIN)], held_out).any())
 
     def places(self, positions: np.ndarray) -> tuple[str, ...]:
-        """Where the first ten of the rows at `positions` stand."""
-        return tuple(str(self.rows[n].conversation.source) for n in positions[:10].tolist())
+        """Where the first of the rows at `positions` stand, SHOWN at most."""
+        return tuple(str(self.rows[n].conversation.source) for n in positions[:SHOWN].tolist())
 
 
 def survey(rows: Sequence[Row], progress: Progress) -> Survey:

@@ -1,6 +1,7 @@
 """Rows into the tokens that training sees: written as they come, so that memory holds their lengths and no more."""
 
 from collections.abc import Collection, Sequence
+from itertools import tee
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -77,8 +78,9 @@ def tokenise(
     """
     lengths, supervised = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
     seen = Seen(lengths, supervised, [], {})
+    shown, ahead = tee(rows)  # the renderer is two chunks ahead
     with TokenFile(path) as file:
-        for n, (row, tokens) in enumerate(zip(rows, render_all(tokenizer, (row.conversation for row in rows)), strict=True)):
+        for n, (row, tokens) in enumerate(zip(shown, render_all(tokenizer, (row.conversation for row in ahead)), strict=True)):
             if len(tokens.ids) > limit:
                 talk = row.conversation
                 seen.long.append(LongRow(talk.source, talk.question[:200], len(tokens.ids), sum(tokens.supervised[limit:])))

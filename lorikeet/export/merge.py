@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorikeet.errors import MachineError, ModelError
+from lorikeet.weights import lora_scale
 
 _REFUSED = {"modules_to_save": "fully trained modules", "lora_bias": "LoRA bias", "trainable_token_indices": "trained tokens"}
 
@@ -27,9 +28,8 @@ def converter_folder() -> Path:
 
 
 def scale_of(config: dict[str, Any]) -> float:
-    """What B A is multiplied by: alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023)."""
-    rank = float(config["r"])
-    return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
+    """What B A is multiplied by, of an adapter's config."""
+    return lora_scale(config["r"], config["lora_alpha"], rslora=bool(config.get("use_rslora")))
 
 
 def read_config(adapter: Path) -> dict[str, Any]:

@@ -43,10 +43,10 @@ class Deadline(TrainerCallback):  # type: ignore[misc]  # transformers is not fo
         self._begun = 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
-        self._begun = time.monotonic() - _schedule_of(rest).spent
+        self._begun = time.monotonic() - schedule_of(rest).spent
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
-        schedule, done = _schedule_of(rest), state.global_step
+        schedule, done = schedule_of(rest), state.global_step
         schedule.spent = time.monotonic() - self._begun
         if done >= MEASURED:
             schedule.total = max(done, min(state.max_steps, int(self._seconds / (schedule.spent / done))))
@@ -54,6 +54,7 @@ class Deadline(TrainerCallback):  # type: ignore[misc]  # transformers is not fo
             control.should_training_stop = True
 
 
-def _schedule_of(rest: dict[str, Any]) -> Schedule:
+def schedule_of(rest: dict[str, Any]) -> Schedule:
+    """The schedule among what transformers hands to a callback."""
     schedule: Schedule = rest["lr_scheduler"].lr_lambdas[0]
     return schedule

@@ -23,7 +23,7 @@ from lorikeet import machine
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.train.fused import head_loss
-from lorikeet.train.schedule import Schedule
+from lorikeet.train.schedule import Schedule, schedule_of
 
 Rows = Sequence[Mapping[str, list[int]]]
 WORTH_SHARING = 4
@@ -184,7 +184,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
             return
         if not math.isfinite(logs.get("loss", 0.0)):
             raise ModelError(f"training went to {logs['loss']} at step {state.global_step}", "lower train.learning_rate, or set train.precision: fp32")
-        steps = rest["lr_scheduler"].lr_lambdas[0].total
+        steps = schedule_of(rest).total
         spent = time.monotonic() - self._begun
         left, rate = spent / done * (steps - state.global_step), (state.num_input_tokens_seen - self._tokens) / spent
         if "eval_loss" in logs:

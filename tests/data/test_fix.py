@@ -23,7 +23,9 @@ def write(path: Path, rows: list[dict[str, object]], *lines: str) -> Path:
 def fixed(tmp_path: Path, *paths: Path) -> tuple[Fixed, list[dict[str, object]]]:
     before = {path: path.read_bytes() for path in paths}
     found = inspect.files([str(path) for path in paths], Silent())
-    made = fix(found.files, found.seen, found.long, tmp_path / "clean", Silent())
+    usable = found.usable(Silent())
+    assert usable is not None
+    made = fix(found.files, usable, found.long, tmp_path / "clean", Silent())
     assert {path: path.read_bytes() for path in paths} == before
     return made, lines_of(tmp_path / "clean" / CHANGES)
 
