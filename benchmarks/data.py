@@ -1,11 +1,11 @@
 """Rows into tokens: rows a second and memory, against `datasets` with TRL's own preparation of the same rows.
 
 Ours reads, validates, renders, masks and writes tokens.parquet; the peer is what an SFTTrainer does with the same conversations on its way to its first step,
-in as many processes as there are cores. The conversations are the recipes' own rows, numbered so that no two are the same. Each run is a process of its own,
+in as many processes as there are cores. The conversations are the recipes' own rows, or those of --rows, numbered so that no two are the same. Each run is a process of its own,
 ours and the peer's in turn; ratios are of the medians. With --memory the whole of `lorikeet check FILE --base` (reading, split, near duplicates, every
 check, figures, tokens) is run over the rows and over ten times as many.
 
-    .venv/bin/python benchmarks/data.py [--conversations 100000] [--repeats 3] [--memory] [--quick] [--json]
+    .venv/bin/python benchmarks/data.py [--conversations 100000] [--rows FILE ...] [--repeats 3] [--memory] [--quick] [--json]
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,15 +26,16 @@ from typing import Any
 import numpy as np
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-WRITTEN = ("first-aid/data/taught.jsonl", "emergency/data/taught.jsonl", "ml-tutor/data/taught.jsonl")
+WRITTEN = [RECIPES / name / "data" / "taught.jsonl" for name in ("first-aid", "emergency", "ml-tutor")]
 
 
-def conversations(count: int) -> Iterator[dict[str, Any]]:
-    """The recipes' rows as messages, over and over, with a number in each question."""
-    rows = [json.loads(line) for name in WRITTEN for line in (RECIPES / name).read_text(encoding="utf-8").splitlines()]
-    for number, row in enumerate(islice(cycle(rows), count)):
-        asked, answered = {"role": "user", "content": f"{row['question']} ({number})"}, {"role": "assistant", "content": row["answer"]}
-        yield {"prompt": [asked], "completion": [answered]}
+def conversations(count: int, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of the files as prompt and completion, over and over, with a number in each question."""
+    from lorikeet.data.sources import FileRows, read_file
+
+    talks = [[m.as_dict() for m in talk.messages] for path in files for talk in read_file(FileRows(path))]
+    for number, (*before, asked, answered) in enumerate(islice(cycle(talks), count)):
+        yield {"prompt": [*before, {**asked, "content": f"{asked['content']} ({number})"}], "completion": [answered]}
 
 
 def peak() -> float:
@@ -119,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conversations", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rows", type=Path, nargs="+", default=WRITTEN, metavar="FILE")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--quick", action="store_true", help="3,000 conversations, one run a side")
     parser.add_argument("--json", action="store_true")
@@ -136,7 +138,7 @@ def main() -> None:
         files = {n: Path(folder) / f"rows-{n}.jsonl" for n in ((count, 10 * count) if arguments.memory else (count,))}
         for n, path in files.items():
             with path.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in conversations(n))
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in conversations(n, arguments.rows))
         for _ in range(repeats):
             for side, found in samples.items():
                 found.append(run(side, files[count]))

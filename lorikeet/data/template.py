@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, NamedTuple
+from itertools import chain, islice
+from typing import NamedTuple
 
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from lorikeet.conversation import Conversation, Message
@@ -27,7 +28,12 @@ class Tokens:
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, prompt: bool) -> str:
-    return str(tokenizer.apply_chat_template([m.as_dict() for m in messages], tokenize=False, add_generation_prompt=prompt))
+    return _texts(tokenizer, [messages], prompt=prompt)[0]
+
+
+def _texts(tokenizer: PreTrainedTokenizerBase, talks: Sequence[Sequence[Message]], *, prompt: bool) -> list[str]:
+    turns = [[m.as_dict() for m in messages] for messages in talks]
+    return list(map(str, tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)))
 
 
 def render(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> Tokens:
@@ -49,10 +55,11 @@ def render_all(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Conversation])
     special = _special_ids(tokenizer)
     encode = partial(tokenizer.backend_tokenizer.encode_batch, add_special_tokens=False)
     with ThreadPoolExecutor(1) as beside:
-        waiting: tuple[list[_Written], Future[list[Any]]] | None = None
-        rest = iter(rows)
+        waiting: tuple[list[_Written], Future[list[Encoding]]] | None = None
+        rest, forms = iter(rows), _Forms()
         while chunk := list(islice(rest, CHUNK)):
-            written = [_write(tokenizer, row) for row in chunk]
+            texts = _texts(tokenizer, [row.messages for row in chunk], prompt=False)
+            written = [forms.recognised(row, text) or forms.learned(_write(tokenizer, row, text)) for row, text in zip(chunk, texts, strict=True)]
             following = written, beside.submit(encode, [w.text for w in written])
             if waiting:
                 yield from _masked(tokenizer, special, *waiting)
@@ -78,8 +85,56 @@ class _Written(NamedTuple):
     answers: list[_Span]
 
 
-def _write(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> _Written:
-    whole = _text(tokenizer, row.messages, prompt=False)
+class _Form(NamedTuple):
+    """What a template writes around the texts of a conversation: before the first, between them, behind the last. Each answer's span, counted from
+    where its words begin and end.
+    """
+
+    around: list[str]
+    answers: list[tuple[int, int]]
+
+
+class _Forms:
+    """How conversations of each order of roles were written. One whose whole text is the same but for what was said has its answers in the same
+    places: its prompts need not be written too.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], _Form] = {}
+
+    def recognised(self, row: Conversation, whole: str) -> "_Written | None":
+        """The conversation with its answers' places, or None where its form is not known."""
+        form = self._known.get(tuple(m.role for m in row.messages))
+        if form is None or whole != "".join(chain.from_iterable(zip(form.around, (*(m.content for m in row.messages), ""), strict=True))):
+            return None
+        answers, at, spans = [], 0, iter(form.answers)
+        for number, (message, before) in enumerate(zip(row.messages, form.around, strict=False), 1):
+            begins = at + len(before)
+            at = begins + len(message.content)
+            if message.role == "assistant":
+                start, end = next(spans)
+                answers.append(_Span(number, begins + start, at + end, at))
+        return _Written(row, whole, answers)
+
+    def learned(self, written: "_Written") -> "_Written":
+        """The same conversation; its form is kept where every answer stands there word for word."""
+        around, places, at = [], [], 0
+        for message in written.row.messages:
+            begins = written.text.find(message.content, at)
+            if begins < 0:
+                return written
+            around.append(written.text[at:begins])
+            at = begins + len(message.content)
+            places.append((begins, at))
+        spoken = [places[answer.turn - 1] for answer in written.answers]
+        if [ends for _, ends in spoken] == [answer.said for answer in written.answers]:
+            spans = [(answer.start - begins, answer.end - ends) for answer, (begins, ends) in zip(written.answers, spoken, strict=True)]
+            self._known[tuple(m.role for m in written.row.messages)] = _Form([*around, written.text[at:]], spans)
+        return written
+
+
+def _write(tokenizer: PreTrainedTokenizerBase, row: Conversation, whole: str) -> _Written:
+    """The conversation with its answers' places, each found by writing the prompt before it."""
     answers = []
     for number, message in enumerate(row.messages):
         if message.role != "assistant":
@@ -94,27 +149,42 @@ def _write(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> _Written:
     return _Written(row, whole, answers)
 
 
-def _masked(tokenizer: PreTrainedTokenizerBase, special: set[int], written: Sequence[_Written], encoded: "Future[list[Any]]") -> Iterator[Tokens]:
+def _masked(tokenizer: PreTrainedTokenizerBase, special: set[int], written: Sequence[_Written], encoded: "Future[list[Encoding]]") -> Iterator[Tokens]:
     for text, encoding in zip(written, encoded.result(), strict=True):
-        ids, offsets = encoding.ids, encoding.offsets
+        ids = encoding.ids
         if ids[:2] == [tokenizer.bos_token_id] * 2:
             raise DataError(f"{text.row.source}: the chat template begins the text with {tokenizer.bos_token!r} twice, which no served prompt will",
                             "take one of the two out of the model's chat template")  # fmt: skip
-        yield Tokens(ids, _mask(text, ids, offsets, special))
+        yield Tokens(ids, _mask(text, ids, encoding, special))
 
 
-def _mask(text: _Written, ids: Sequence[int], offsets: Sequence[tuple[int, int]], special: set[int]) -> list[bool]:
+def _mask(text: _Written, ids: Sequence[int], encoding: Encoding, special: set[int]) -> list[bool]:
     supervised = [False] * len(ids)
     for number, start, end, said in text.answers:
+        first, behind = _token_at(encoding, start), _token_at(encoding, end) if end < len(text.text) else len(ids)
         # A token may begin before the answer: "ASSISTANT: " and "Cool" share the token " Cool". No special token does.
-        turn = [at for at, (first, last) in enumerate(offsets) if last <= end and (first >= start or (last > start and ids[at] not in special))]
-        stops = [at for at in turn if ids[at] in special and offsets[at][0] >= max(start, said)]
-        if not stops:
+        if first < behind and ids[first] in special and _begins(encoding, first) < start:
+            first += 1
+        over = max(start, said)
+        places = range(max(first, _token_at(encoding, over)), behind) if over < end else range(0)
+        stops = (at for at in (places if said >= 0 else reversed(places)) if ids[at] in special and _begins(encoding, at) >= over)
+        if (stop := next(stops, None)) is None:
             raise DataError(f"{text.row.source}: turn {number} ends without a stop token under this chat template, so the model would never learn to stop",
                             "use a model whose chat template ends the assistant's turn with a special token")  # fmt: skip
-        for at in turn:
-            supervised[at] = at <= (stops[0] if said >= 0 else stops[-1])
+        supervised[first : stop + 1] = [True] * (stop + 1 - first)
     return supervised
+
+
+def _begins(encoding: Encoding, token: int) -> int:
+    """Where a token begins in the text."""
+    span = encoding.token_to_chars(token)
+    return span[0] if span else 0
+
+
+def _token_at(encoding: Encoding, place: int) -> int:
+    """The first token that ends behind a place in the text; their number where none does. A place between two tokens is looked up slowly."""
+    found = encoding.char_to_token(place)
+    return next((at for at, (_, last) in enumerate(encoding.offsets) if last > place), len(encoding.ids)) if found is None else int(found)
 
 
 def _start(whole: str, prompt: str, answer: str) -> int | None:

@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lorikeet.bases import load_tokenizer, wheel_file
-from lorikeet.data.template import preview, render
+from lorikeet.data.template import preview, render, render_all
 from lorikeet.errors import DataError, ModelError
 from lorikeet.weights import NAMED, Base
 
@@ -158,3 +158,18 @@ def test_a_begin_token_that_stands_twice_is_refused() -> None:
     made.bos_token = "<s>"
     with pytest.raises(DataError, match="twice"):
         render(made, talk("Hot?", "Yes."))
+
+
+def test_a_row_that_the_template_writes_in_another_form_gets_a_mask_of_its_own() -> None:
+    """The template says more before an answer where the question ends on a question mark."""
+    odd = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ).replace("m['role'] + '\n'", "m['role'] + ('!' if m['role'] == 'assistant' and messages[0]['content'][-1] == '?' else '') + '\n'")
+    made = tokenizer(odd, ["<|im_start|>", "<|im_end|>"], "<|im_end|>")
+    plain = talk("A burn.", "Cool it.")
+    first, asked, again = render_all(made, [plain, talk("A burn.", "Warm it."), plain])
+    assert first == again
+    assert learned(made, asked) == ["Warm it.<|im_end|>"]
+    with pytest.raises(DataError, match="rewrites earlier turns"):
+        list(render_all(made, [plain, talk("A burn?", "Cool it.")]))

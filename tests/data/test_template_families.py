@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lorikeet.chat_template import takes_system_turn, thinks, with_folded_system_turn, without_thinking
 from lorikeet.conversation import Conversation
-from lorikeet.data.template import render
+from lorikeet.data.template import render, render_all
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +67,13 @@ TALKS = {
     "the answer repeats the question": talk("Cool it.", "Cool it.", "assistant", "assistant"),
 }
 
+FORMS = [
+    talk("user", "assistant", "assistant", "user"),
+    talk("A burn?", "Cool it.", "Cool it.", "And so on."),
+    talk("Is it user?", "It is.", "model", "\n is a line, <|im_end|> a mark"),
+    talk("naïve?", "é", "👩‍🚒", "日本語"),
+]
+
 
 def served(made: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """The tokenizer with its template as a base's is fitted before training."""
@@ -82,6 +89,12 @@ def assert_only_answers_get_loss(made: PreTrainedTokenizerBase, conversation: Co
     runs = learned(made, render(made, conversation))
     assert [run.removesuffix(stop).strip() for run in runs] == [m.content for m in conversation.messages if m.role == "assistant"]
     assert all(run.endswith(stop) for run in runs)
+
+
+def assert_rows_together_are_as_alone(made: PreTrainedTokenizerBase) -> None:
+    """A form that was learned from one row gives another its mask."""
+    several = [*TALKS.values(), *FORMS]
+    assert list(render_all(made, several * 2)) == [render(made, one) for one in several] * 2
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +117,7 @@ def test_under_a_real_tokenizer_the_answers_and_their_stop_alone_get_loss(fetche
     made = served(fetched)
     for conversation in TALKS.values():
         assert_only_answers_get_loss(made, conversation, stop)
+    assert_rows_together_are_as_alone(made)
 
 
 @pytest.mark.parametrize("name", TRAINED_HERE)
@@ -111,3 +125,9 @@ def test_under_a_real_tokenizer_the_answers_and_their_stop_alone_get_loss(fetche
 def test_under_a_template_written_here_the_answers_and_their_stop_alone_get_loss(name: str, which: str) -> None:
     template, specials, end, stop = TRAINED_HERE[name]
     assert_only_answers_get_loss(served(tokenizer(template, specials, end)), TALKS[which], stop)
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
+def test_under_a_template_written_here_rows_together_are_as_alone(name: str) -> None:
+    template, specials, end, _ = TRAINED_HERE[name]
+    assert_rows_together_are_as_alone(served(tokenizer(template, specials, end)))
