@@ -2,8 +2,8 @@
 
 Ours reads, validates, renders, masks and writes tokens.parquet; the peer is what an SFTTrainer does with the same conversations on its way to its first step,
 in as many processes as there are cores. The conversations are the recipes' own rows, or those of --rows, numbered so that no two are the same. Each run is a
-process of its own, ours and the peer's in turn; ratios are of the medians. With --memory the whole of `lorikeet check FILE --base` (reading, split, near duplicates, every
-check, figures, tokens) is run over the rows and over ten times as many.
+process of its own, ours and the peer's in turn; ratios are of the medians. With --memory the whole of `lorikeet check FILE --base` (reading, split, near
+duplicates, every check, figures, tokens) is run over the rows and over ten times as many.
 
     .venv/bin/python benchmarks/data.py [--conversations 100000] [--rows FILE ...] [--repeats 3] [--memory] [--quick] [--json]
 """

@@ -22,6 +22,8 @@ Set = Literal["taught", "oblique", "outside", "near", "never"]
 questions of the kind it was taught to turn away, on other matters and near misses of taught ones; and situations held out whole."""
 UNTAUGHT: tuple[Set, ...] = ("outside", "near", "never")
 """The sets to which the right answer is that it was not taught."""
+RATINGS = "ratings.parquet"
+"""In a data folder: the tokens of answers with a judgement, where KTO or DPO learns from them."""
 NEAR_MISS = "near-miss"
 """Category of the rows out of scope that are near misses of what is taught."""
 
@@ -158,6 +160,16 @@ def held_out_tokens(data: Artifact) -> list[tuple[list[int], list[bool]]]:
 
     table = pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist()
     return [(row["ids"], row["supervised"]) for row in table if row["split"] == "test" and row["kind"] == "taught"]
+
+
+def held_out_ratings(data: Artifact) -> list[tuple[list[int], list[bool], bool]]:
+    """Token ids, which of them are the answer, and whether it was liked, of the rated answers that are held out for testing; none where none are learned."""
+    import pyarrow.parquet
+
+    if RATINGS not in data.manifest.files:
+        return []
+    rows = pyarrow.parquet.read_table(data.file(RATINGS), filters=[("split", "==", "test")]).to_pylist()
+    return [([*row["prompt"], *row["answer"]], [False] * len(row["prompt"]) + [True] * len(row["answer"]), row["liked"]) for row in rows]
 
 
 def suite_questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut]) -> list[Question]:

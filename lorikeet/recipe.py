@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import RecipeError
 from lorikeet.suite import Persona, Strict, Suite, load_persona, load_suite
-from lorikeet.weights import Base, lora_scale
+from lorikeet.weights import Base, adapter_folder, adapter_hash, lora_scale
 from lorikeet.yaml_file import read_mapping, validated
 
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 """What an assistant's name looks like."""
-PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "audit.suite")
+PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
 """Keys whose values may be paths."""
-Targets = Literal["all", "attention", "mlp"]
+Part = Literal["all", "attention", "mlp"]
 Method = Literal["lora", "qlora"]
+Objective = Literal["sft", "kto", "dpo"]
 Optimiser = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 Decay = Literal["cosine", "linear", "constant"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
@@ -89,10 +90,17 @@ BY_SIZE = (
 """Rank and alpha are not in it: what has to be learned decides them, not the base's size."""
 
 
+PREFERRING = 0.1
+"""Share of the learning rate of the table that is right where answers are preferred to others: they are moved, not taught (docs/train.md)."""
+
+
 class TrainSettings(Strict):
-    """LoRA by TRL's SFTTrainer. See docs/train.md for what each costs."""
+    """LoRA by TRL's trainers. See docs/train.md for what each costs."""
 
     method: Method | None = Field(None, description="lora, or qlora, which holds the frozen base in 4 bits (NF4) as it trains; by the base's size")
+    objective: Objective = Field("sft", description="sft: learn the answers; kto: from liked and disliked ones; dpo: from pairs of a better and a worse one")
+    beta: Annotated[float, Field(gt=0, le=10)] = Field(0.1, description="kto and dpo: how near it stays to where it began; smaller moves further")
+    adapter: Named | None = Field(None, description="an adapter to go on from: a run folder, or a folder with adapter_config.json; relative to the recipe")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(3, description="passes over the rows")
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size")
     batch: Count = Field(8, description="rows a step; small sets want small batches")
@@ -101,7 +109,7 @@ class TrainSettings(Strict):
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="LoRA alpha; alpha / rank multiplies the learning rate")
     rslora: bool = Field(False, description="alpha / sqrt(rank) in its place (rsLoRA), so that a larger rank learns no slower")
     dora: bool = Field(False, description="trains each weight row's length apart from its direction (DoRA); costs time in every step")
-    targets: Targets = Field("all", description="linear layers that get LoRA: all, those of attention, or those of the MLP, which train faster")
+    targets: Part | list[Named] = Field("all", description="linear layers that get LoRA: all, those of attention, those of the mlp, or a list of their names")
     first_layer: Annotated[int, Field(ge=0)] | None = Field(None, description="layers below it stay as they are, unpropagated; by the base's size")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
     neftune: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="noise on the embeddings while it trains (NEFTune's alpha, often 5)")
@@ -116,6 +124,12 @@ class TrainSettings(Strict):
     checkpoint_steps: Count = Field(50, description="steps between checkpoints; at most this much is lost by a kill")
     keep_checkpoints: Count = Field(2, description="checkpoints that are kept while it trains, the best one among them")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine has matrix units for it")
+
+    @model_validator(mode="after")
+    def _alpha_with_rank(self) -> "TrainSettings":
+        if "alpha" in self.model_fields_set and "rank" not in self.model_fields_set:
+            raise ValueError(f"alpha is {self.alpha:g}, but no rank is given: alpha / rank multiplies the learning rate, so write rank too (such as 16)")
+        return self
 
     @property
     def scale(self) -> float:
@@ -134,7 +148,8 @@ class TrainSettings(Strict):
         if self.first_layer is not None and self.first_layer >= base.layers:
             raise RecipeError(f"train.first_layer is {self.first_layer}, but {base.name} has {base.layers} layers", f"choose 0 to {base.layers - 1}")
         size = next(size for size in BY_SIZE if base.weights <= size.weights)
-        by_size = {"method": size.method, "learning_rate": size.learning_rate, "first_layer": int(base.layers * size.frozen)}
+        rate = size.learning_rate * (1.0 if self.objective == "sft" else PREFERRING)
+        by_size = {"method": size.method, "learning_rate": rate, "first_layer": int(base.layers * size.frozen)}
         return self.model_copy(update={name: value for name, value in by_size.items() if getattr(self, name) is None})
 
 
@@ -271,10 +286,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
 
     data = recipe.data.model_copy(update={key: absolute(value) for key, value in recipe.data.sources().items() if value})
     audit = recipe.audit.model_copy(update={"suite": absolute(recipe.audit.suite)})
+    train = recipe.train.model_copy(update={"adapter": str(folder / recipe.train.adapter)} if recipe.train.adapter else {})
     base = recipe.base if not (folder / recipe.base).exists() else absolute(recipe.base)
-    recipe = recipe.model_copy(update={"data": data, "audit": audit, "persona": absolute(recipe.persona), "base": base})
+    recipe = recipe.model_copy(update={"data": data, "train": train, "audit": audit, "persona": absolute(recipe.persona), "base": base})
     hashes = {"persona": sha256_of(_must_exist(recipe.persona, "persona")), "audit.suite": sha256_of(_must_exist(audit.suite, "audit.suite"))}
     loaded = LoadedRecipe(recipe=recipe, path=path.resolve(), persona=load_persona(Path(recipe.persona)), suite=load_suite(Path(audit.suite)), hashes=hashes)
+    if train.adapter:
+        loaded.hashes["train.adapter"] = adapter_hash(adapter_folder(Path(train.adapter)))
     for key, value in data.sources().items():
         if value and HUB_ID.fullmatch(value):
             loaded.hashes[f"data.{key}:{value}"] = f"{data.rows or 'all'} rows"

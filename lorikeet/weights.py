@@ -4,9 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorikeet.artifact import Artifact, sha256_of
-from lorikeet.errors import ModelError
+from lorikeet.artifact import RUN, Artifact, digest, load, sha256_of
+from lorikeet.errors import ModelError, RecipeError
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""What PEFT calls an adapter's files."""
 QUANTISED = "quantised.json"
 """Beside every GGUF of an export: what is inside (bits a weight, tensor types, fall-backs, same-as)."""
 
@@ -97,3 +99,28 @@ def gguf_file(path: Path) -> Gguf:
     if magic != b"GGUF":
         raise ModelError(f"{path} is not a GGUF file", "name a file made by llama.cpp, Ollama, LM Studio or `lorikeet run`")
     return Gguf(path, path.stem, sha256_of(path))
+
+
+def adapter_folder(path: Path) -> Path:
+    """The folder of the adapter that a run folder, a train folder or an adapter's own folder holds; RecipeError where there is none."""
+    if (path / ADAPTER_CONFIG).is_file() and (path / ADAPTER_WEIGHTS).is_file():
+        return path
+    if (path / RUN).is_file():
+        steps = json.loads((path / RUN).read_text(encoding="utf-8"))["steps"]
+        trained = next((path / str(step["folder"]) for step in steps if step["name"] == "train" and step["status"] != "failed"), None)
+        if trained and (trained / ADAPTER_CONFIG).is_file():
+            return trained
+    raise RecipeError(f"train.adapter: {path} holds no adapter", f"name a run that was trained, or a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}")
+
+
+def adapter_hash(folder: Path) -> str:
+    """One hash of an adapter's weights and settings, wherever it lies."""
+    return digest([sha256_of(folder / name) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)])
+
+
+def require_base_of(adapter: Path, base: Base) -> None:
+    """ModelError where the adapter's manifest says that it was trained on another base. One without a manifest is held to the shapes as it is loaded."""
+    made = load(adapter)
+    trained_on = made.manifest.inputs.get("base") if made else None
+    if trained_on and trained_on != base.fingerprint:
+        raise ModelError(f"the adapter in {adapter} was trained on another base than {base.name}", "name the base that it was trained on, or train a new one")

@@ -52,5 +52,5 @@ def write_recipe(folder: Path) -> Path:
 
 def split_rows(recipe: LoadedRecipe) -> tuple[list[Row], list[Finding]]:
     """The recipe's rows as its data stage splits them, and what it found."""
-    seen, findings = stage.split_rows(recipe, stage.read_rows(recipe, Silent()), Silent())
+    seen, findings, _ = stage.split_rows(recipe, stage.read_rows(recipe, Silent()), Silent())
     return list(seen.rows), findings

@@ -122,7 +122,7 @@ def recipe(path: Path, progress: Progress, show: int = 0) -> Inspection:
         every = Shelf(talk for found in rows_of.values() for talk in found.talks)
         unsplit = Rows(every, "taught", np.full(len(every), TRAIN), np.full(len(every), b""))
         return Inspection(read, unsplit=unsplit)
-    seen, findings = split_rows(loaded, rows_of, progress)
+    seen, findings, _ = split_rows(loaded, rows_of, progress)
     try:
         tokenizer = _tokenizer(loaded.recipe.base, progress)
     except LorikeetError as error:

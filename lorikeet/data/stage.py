@@ -1,7 +1,7 @@
 """The data stage: reads rows, checks them, splits them, renders them once.
 
 Writes conversations.jsonl (one {messages, split, group, source, topic, category, kind} a line), tokens.parquet
-(ids and mask of the same rows in the same order), data.json (figures for the report) and findings.json.
+(ids and mask of the same rows in the same order), data.json (figures for the report) and findings.json; for KTO and DPO also ratings.parquet.
 """
 
 import json
@@ -21,13 +21,15 @@ from lorikeet.data.checks import leaked_probes, read_too_often, run_checks, unta
 from lorikeet.data.contents import SHOWN
 from lorikeet.data.figures import figures, too_long
 from lorikeet.data.hub import row_files
-from lorikeet.data.rows import TEST, TRAIN, Row
+from lorikeet.data.ratings import is_rated, require_both, write_ratings
+from lorikeet.data.rows import TEST, TRAIN, Row, Rows
 from lorikeet.data.shelf import Shelf
 from lorikeet.data.sources import FileRows, read_file, require_all
 from lorikeet.data.survey import Survey, survey
 from lorikeet.data.tokens import Seen, tokenise
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
+from lorikeet.exam import RATINGS
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, RowKey
 from lorikeet.suite import Persona
@@ -52,27 +54,52 @@ def read_rows(recipe: LoadedRecipe, progress: Progress) -> dict[RowKey, Read]:
     return found
 
 
-def split_rows(recipe: LoadedRecipe, read: Mapping[RowKey, Read], progress: Progress) -> tuple[Survey, list[Finding]]:
-    """All rows with their place in the split, looked at, and what the checks found. Needs no model. DataError where a row is refused."""
-    settings, seed = recipe.recipe.data, recipe.recipe.seed
+class Split(NamedTuple):
+    """All rows that show what to say, with their place, looked at; what the checks found; and the rows whose judgements are learned."""
+
+    seen: Survey
+    findings: list[Finding]
+    rated: Rows
+
+
+def split_rows(recipe: LoadedRecipe, read: Mapping[RowKey, Read], progress: Progress) -> Split:
+    """Place all rows in the split. Needs no model. DataError where a row is refused."""
+    settings, seed, objective = recipe.recipe.data, recipe.recipe.seed, recipe.recipe.train.objective
     for rows_of_key in read.values():
         if rows_of_key.files:
             require_all(rows_of_key.files)
-    taught, findings = _without_disliked(read["train"].talks)
-    if held_out := read["test"].talks:
-        rows = split.given(taught, held_out, seed, settings.test_share)
-    elif settings.split == "wordings" and split.is_taught_set(taught):
-        rows = split.by_wordings(taught, seed)
+    judged = Shelf()
+    if objective == "sft":
+        taught, findings = _without_disliked(read["train"].talks)
     else:
-        if settings.split == "wordings":
-            findings.append(Finding("warning", "data.split is 'wordings', but most answers have fewer than four wordings: whole answers were held out instead",
-                                    code="data.split.not-a-taught-set", cure="set data.split: groups to say so yourself"))  # fmt: skip
-        rows = split.by_groups(taught, seed, settings.test_share)
+        judged = Shelf(talk for talk in read["train"].talks if is_rated(talk))
+        taught, findings = Shelf(talk for talk in read["train"].talks if not is_rated(talk)), []
+    rows = split.by_groups(judged, seed, settings.test_share) if judged else Rows.of([])
+    if taught or not judged:
+        shown, told = _split_taught(recipe, taught, read["test"].talks)
+        rows, findings = shown + rows, findings + told
     rows += split.out_of_scope(read["out_of_scope"].talks, seed)
     rows += split.never_taught(read["never_taught"].talks)
+    rated = rows if judged else Rows.of([])
+    if objective != "sft":
+        require_both(rated, objective)
+        rows = Rows.of(row for row in rows if row.conversation.liked is not False)
     seen = survey(rows, progress)
     own = [*leaked_probes(seen, recipe.suite, Path(recipe.recipe.audit.suite)), *untaught_suite(seen, recipe.suite)]
-    return seen, [*own, *findings, *read_too_often(seen, recipe.recipe.train.epochs), *run_checks(seen)]
+    return Split(seen, [*own, *findings, *read_too_often(seen, recipe.recipe.train.epochs), *run_checks(seen)], rated)
+
+
+def _split_taught(recipe: LoadedRecipe, taught: Shelf, held_out: Shelf) -> tuple[Rows, list[Finding]]:
+    settings, seed = recipe.recipe.data, recipe.recipe.seed
+    if held_out:
+        return split.given(taught, held_out, seed, settings.test_share), []
+    if settings.split == "groups":
+        return split.by_groups(taught, seed, settings.test_share), []
+    if split.is_taught_set(taught):
+        return split.by_wordings(taught, seed), []
+    told = Finding("warning", "data.split is 'wordings', but most answers have fewer than four wordings: whole answers were held out instead",
+                   code="data.split.not-a-taught-set", cure="set data.split: groups to say so yourself")  # fmt: skip
+    return split.by_groups(taught, seed, settings.test_share), [told]
 
 
 def _without_disliked(rows: Shelf) -> tuple[Shelf, list[Finding]]:
@@ -97,7 +124,7 @@ def _with_system(persona: Persona, talk: Conversation) -> Conversation:
 
 def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> None:
     """Do the stage in `folder`. DataError where a check of severity `error` fails."""
-    looked, findings = split_rows(recipe, read_rows(recipe, progress), progress)
+    looked, findings, rated = split_rows(recipe, read_rows(recipe, progress), progress)
     rows = looked.rows
     _accept(findings, progress)
     if not (looked.part == TRAIN).any() or not (looked.taught & (looked.part == TEST)).any():
@@ -107,6 +134,9 @@ def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> N
     shown = _one_of_each(rows, openings)
     seen = as_trained(recipe, tokenizer, rows, openings, folder / "tokens.parquet", shown, progress)
     _accept(too_long(seen.long, recipe.recipe.data.max_tokens), progress)
+    if rated:
+        settings = recipe.recipe
+        write_ratings(tokenizer, rated, settings.train.objective, settings.data.max_tokens, folder / RATINGS)
     painted = [{"source": str(rows[n].conversation.source), "cut": n in openings, "runs": seen.painted[n]} for n in shown]
     write_json(folder / "preview.json", painted)
     _write(rows, folder)

@@ -12,25 +12,27 @@ from lorikeet.artifact import Artifact
 from lorikeet.engine import Sampling
 from lorikeet.engine.torch_engine import TorchEngine
 from lorikeet.evidence import Evidence, Finding, Measure, measured
-from lorikeet.exam import ask, held_out_questions, held_out_tokens, measures, read_rows, taught_answers, untaught_questions, write_answers
+from lorikeet.exam import ask, held_out_questions, held_out_ratings, held_out_tokens, measures, read_rows, taught_answers, untaught_questions, write_answers
 from lorikeet.progress import Progress
 from lorikeet.recipe import EvaluateSettings, MachineSettings
 from lorikeet.suite import Suite
 from lorikeet.weights import Base
 
 
-def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSettings, suite: Suite, seed: int,
+def run(data: Artifact, base: Base, adapter: Artifact, began: Path | None, settings: EvaluateSettings, suite: Suite, seed: int,
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
-    """Examine the base, then the tuned model, with the same questions."""
+    """Examine the base, then the tuned model, with the same questions; where it learned from judgements, hold it against what it `began` from."""
     rows = read_rows(data)
     questions = [*held_out_questions(rows, "taught", settings.questions), *untaught_questions(rows, settings)]
     tokens = held_out_tokens(data)
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
     evidence, answers, losses = Evidence(), [], {}
+    rated, moved = held_out_ratings(data), {}
     for subject, path in (("base", None), ("tuned", adapter.path)):
         engine = TorchEngine(base.path, path, machine.threads(here.threads))
         progress.say(f"  {subject}: held-out loss over {len(tokens)} rows, {len(questions)} questions")
         losses[subject] = engine.losses(tokens)
+        moved[subject] = [-loss for loss, _ in engine.losses([(ids, answer) for ids, answer, _ in rated])]
         given = ask(engine, subject, questions, sampling, suite, taught_answers(rows), progress)
         engine.close()
         machine.give_back_memory()
@@ -40,6 +42,12 @@ def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSetting
     change = statistics.ratio_of_sums([d for d, _ in difference], [float(n) for _, n in difference], seed)
     evidence.measures.append(measured("holdout.loss_change", "tuned", change, "nats a token"))
     evidence.findings.append(_in_words(change))
+    if rated:
+        if began is not None:
+            engine = TorchEngine(base.path, began, machine.threads(here.threads))
+            moved["base"] = [-loss for loss, _ in engine.losses([(ids, answer) for ids, answer, _ in rated])]
+            engine.close()
+        evidence.measures.append(_margin([t - b for b, t in zip(moved["base"], moved["tuned"], strict=True)], [liked for *_, liked in rated], seed))
     evidence.write(folder)
     write_answers(folder / "answers.jsonl", answers)
 
@@ -51,6 +59,12 @@ def _loss_measures(subject: str, losses: list[tuple[float, int]], seed: int) -> 
         measured("holdout.loss", subject, loss, "nats a token"),
         measured("holdout.perplexity", subject, statistics.Interval(value, low, high, loss.n, loss.method), "per token"),
     ]
+
+
+def _margin(changes: list[float], liked: list[bool], seed: int) -> Measure:
+    """How much more the logarithm of a liked answer's probability rose than that of a disliked one: what the odds of one over the other gained."""
+    rose, fell = ([change for change, is_liked in zip(changes, liked, strict=True) if is_liked == kind] for kind in (True, False))
+    return measured("ratings.margin", "tuned", statistics.difference_of_means(rose, fell, seed), "nats an answer")
 
 
 def _in_words(change: statistics.Interval) -> Finding:

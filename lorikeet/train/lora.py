@@ -1,42 +1,70 @@
-"""The base with a fresh LoRA adapter on it (Hu et al. 2021), by PEFT."""
+"""The base with a LoRA adapter on it (Hu et al. 2021), by PEFT: a fresh one, or one to go on from."""
+
+import json
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from lorikeet.engine.torch_engine import load_model
-from lorikeet.errors import RecipeError
-from lorikeet.recipe import Targets, TrainSettings
+from lorikeet.errors import ModelError, RecipeError, first_line
+from lorikeet.recipe import Part, TrainSettings
 from lorikeet.train.fused import fuse
-from lorikeet.weights import Base
+from lorikeet.weights import ADAPTER_CONFIG, Base, adapter_folder, require_base_of
 
-PART: dict[Targets, str] = {"all": "", "attention": ".self_attn.", "mlp": ".mlp."}
+PART: dict[Part, str] = {"all": "", "attention": ".self_attn.", "mlp": ".mlp."}
 """What the names of the linear layers that `train.targets` means have in common."""
 
 
-def _linear_names(model: torch.nn.Module, targets: Targets) -> list[str]:
+SHAPES = ("rank", "alpha", "rslora", "dora")
+"""Settings that an adapter brings along."""
+
+
+def _linear_names(model: torch.nn.Module, targets: Part | list[str], base: str) -> list[str]:
     """Last parts of the names of the linear layers inside the decoder's blocks that get LoRA."""
-    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and ".layers." in name)
-    return sorted({name.rsplit(".", 1)[-1] for name in linear if PART[targets] in name})
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and ".layers." in name]
+    known = sorted({name.rsplit(".", 1)[-1] for name in linear})
+    if not isinstance(targets, str):
+        if unknown := [name for name in targets if name not in known]:
+            raise RecipeError(f"train.targets names {unknown[0]!r}, which {base} does not have", f"use all, attention, mlp, or some of: {', '.join(known)}")
+        return sorted(targets)
+    if names := sorted({name.rsplit(".", 1)[-1] for name in linear if PART[targets] in name}):
+        return names
+    raise RecipeError(f"train.targets is {targets!r}, but {base} names no layer so", f"write train.targets: all, or some of: {', '.join(known)}")
 
 
 def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> PeftModel:
-    """The base's weights in `dtype` or in 4 bits, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32."""
+    """The base's weights in `dtype` or in 4 bits, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32: a fresh
+    one, or that of `settings.adapter`, which brings its own shape.
+    """
     model = load_model(base.path, dtype, four_bit=settings.method == "qlora")
-    layers = model.config.num_hidden_layers
-    first = settings.first_layer or 0
-    names = _linear_names(model, settings.targets)
-    if not names:
-        raise RecipeError(f"train.targets is {settings.targets!r}, but {base.name} names no layer so", "write train.targets: all")
+    if settings.adapter:
+        return fuse(_begun(model, base, settings, adapter_folder(Path(settings.adapter))))
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
         use_dora=settings.dora,
-        target_modules=names,
-        layers_to_transform=list(range(first, layers)),
+        target_modules=_linear_names(model, settings.targets, base.name),
+        layers_to_transform=list(range(settings.first_layer or 0, model.config.num_hidden_layers)),
         task_type="CAUSAL_LM",
     )
     tuned = get_peft_model(model, config)
     tuned.peft_config["default"].base_model_name_or_path = base.name
     return fuse(tuned)
+
+
+def _begun(model: torch.nn.Module, base: Base, settings: TrainSettings, adapter: Path) -> PeftModel:
+    """The base with an adapter that was trained before. ModelError where it does not fit, RecipeError where the recipe asks for another shape."""
+    require_base_of(adapter, base)
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    has = dict(zip(SHAPES, (config["r"], config["lora_alpha"], bool(config.get("use_rslora")), bool(config.get("use_dora"))), strict=True))
+    for name in SHAPES:
+        asked = settings.model_dump()[name]
+        if name in settings.model_fields_set and asked != has[name]:
+            raise RecipeError(f"train.{name} is {asked}, but the adapter in {adapter} has {has[name]}", f"leave train.{name} out: an adapter brings its own")
+    try:
+        return PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"the adapter in {adapter} does not fit {base.name}: {first_line(error)}", "name the base that it was trained on") from error

@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lorikeet.recipe import Decay
@@ -30,6 +32,17 @@ class Schedule:
             return 1.0
         falling, left = max(1, self.total - rising), max(0, self.total - step)
         return left / falling if self.decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - rising) / falling)))
+
+
+class Scheduled:
+    """The hook of transformers for the learning rate, for a trainer that is given its `schedule` before it trains."""
+
+    schedule: Callable[[int], Schedule]
+    optimizer: torch.optim.Optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.lr_scheduler.LRScheduler:
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.schedule(num_training_steps))
+        return self.lr_scheduler
 
 
 class Deadline(TrainerCallback):  # type: ignore[misc]  # transformers is not followed

@@ -23,13 +23,15 @@ from lorikeet import machine
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.train.fused import head_loss
-from lorikeet.train.schedule import Schedule, schedule_of
+from lorikeet.train.schedule import Schedule, Scheduled, schedule_of
 
 Rows = Sequence[Mapping[str, list[int]]]
 WORTH_SHARING = 4
 """Shared tokens from which a pass of their own saves time."""
 LOGITS = 7_500_000
 """Logits in one block: 30 MB, which `machine.keep_freed_memory` still keeps. Larger blocks are new pages at every step."""
+MARGIN = "eval_rewards/margins"
+"""What KTO and DPO log of held-out answers: how much further liked ones have risen than disliked ones, times beta, in nats."""
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: one without it was cut off and is not resumed from."""
 
@@ -107,19 +109,14 @@ class Batches(Sampler[list[int]]):  # type: ignore[misc]  # torch is not followe
         yield from batches
 
 
-class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
+class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """SFTTrainer over rows that are tokens already, in the batches it is given."""
 
     def __init__(self, *, batches: Batches, schedule: Callable[[int], Schedule], **settings: Any) -> None:
         super().__init__(**settings)
-        self._batches, self._schedule = batches, schedule
+        self._batches, self.schedule = batches, schedule
         chances = (config.lora_dropout for config in self.model.peft_config.values())
         self._share = not any(chances) and not self.args.neftune_noise_alpha
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.lr_scheduler.LRScheduler:
-        """The hook of transformers for the learning rate."""
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self._schedule(num_training_steps))
-        return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The hook of transformers for what a step learns from."""
@@ -188,7 +185,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
         spent = time.monotonic() - self._begun
         left, rate = spent / done * (steps - state.global_step), (state.num_input_tokens_seen - self._tokens) / spent
         if "eval_loss" in logs:
-            self._progress.say(f"  epoch {state.epoch or 0:.2g}: held-out loss {logs['eval_loss']:.3f}, perplexity {math.exp(logs['eval_loss']):.2f}")
+            told = f"margin {logs[MARGIN]:.3f}" if MARGIN in logs else f"perplexity {math.exp(logs['eval_loss']):.2f}"
+            self._progress.say(f"  epoch {state.epoch or 0:.2g}: held-out loss {logs['eval_loss']:.3f}, {told}")
         elif "loss" in logs:
             told = f"loss {logs['loss']:.3f}  {rate:.0f} tokens/s  {machine.peak_memory_mb() / 1000:.1f} GB  {left / 60:.1f} min left"
             self._progress.step("steps", state.global_step, steps, told)

@@ -7,17 +7,19 @@ Checkpoints and plots are notes.
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from transformers import Trainer
 from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
-from trl import SFTConfig
+from trl import DPOConfig, KTOConfig, SFTConfig
 
 from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
@@ -25,11 +27,14 @@ from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
+from lorikeet.train import preference
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
 from lorikeet.train.schedule import Deadline, Schedule
-from lorikeet.train.sft import COMPLETE, Batches, SupervisedTrainer, Watch, collate
+from lorikeet.train.sft import COMPLETE, MARGIN, Batches, SupervisedTrainer, Watch, collate
 from lorikeet.weights import Base
+
+Kind = type[SFTConfig] | type[KTOConfig] | type[DPOConfig]
 
 
 def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: MachineSettings, folder: Path, progress: Progress) -> None:
@@ -44,18 +49,9 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     if optimiser != settings.optimiser:
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
     model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
-    rows = _rows(data, "train")
-    trainer = SupervisedTrainer(
-        batches=Batches(rows["length"], settings.batch, settings.batch_tokens, seed),
-        schedule=partial(Schedule, settings.schedule, settings.warmup),
-        model=model,
-        args=arguments(settings, seed, bf16, optimiser, notes / "checkpoints"),
-        train_dataset=rows,
-        eval_dataset=_rows(data, "validation"),
-        processing_class=load_tokenizer(base),
-        data_collator=collate,
-        callbacks=_callbacks(settings, progress),
-    )
+    told = partial(arguments, settings, seed, bf16, optimiser, notes / "checkpoints")
+    rest: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(base), "callbacks": _callbacks(settings, progress)}
+    trainer = (_supervised if settings.objective == "sft" else preference.trainer)(data, settings, seed, told, rest)
     trainer.remove_callback(PrinterCallback)
     resume = _last_whole_checkpoint(notes / "checkpoints")
     if resume:
@@ -73,6 +69,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         "best_step": int(best.rsplit("-", 1)[-1]) if best else trainer.state.global_step,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "scale": settings.scale,
+        "objective": settings.objective,
         "precision": "bf16" if bf16 else "fp32",
         "template": template_hash(base),
         "log": log,
@@ -86,9 +83,23 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     machine.give_back_memory()
 
 
+def _supervised(data: Artifact, settings: TrainSettings, seed: int, told: Callable[..., SFTConfig], rest: Mapping[str, Any]) -> Trainer:
+    """The trainer over answers to learn; `told` makes its arguments, `rest` is what every trainer takes."""
+    rows = _rows(data, "train")
+    return SupervisedTrainer(
+        batches=Batches(rows["length"], settings.batch, settings.batch_tokens, seed),
+        schedule=partial(Schedule, settings.schedule, settings.warmup),
+        args=told(SFTConfig, dataset_kwargs={"skip_prepare_dataset": True}),
+        train_dataset=rows,
+        eval_dataset=_rows(data, "validation"),
+        data_collator=collate,
+        **rest,
+    )
+
+
 def _save(model: PeftModel, folder: Path) -> None:
     """Adapter and config, byte for byte the same each time: PEFT writes its set of target modules in any order."""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, selected_adapters=["default"])  # KTO and DPO keep the adapter that they began with as another one
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -104,9 +115,9 @@ def _callbacks(settings: TrainSettings, progress: Progress) -> list[TrainerCallb
     return [*deadline, *patience, Watch(progress, settings.checkpoint_steps)]
 
 
-def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, checkpoints: Path) -> SFTConfig:
-    """What TRL's trainer is told, for checkpoints in a folder."""
-    return SFTConfig(
+def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, checkpoints: Path, kind: Kind = SFTConfig, **own: Any) -> Any:
+    """What TRL's trainer is told, for checkpoints in a folder: what all of ours are, and its `own`."""
+    return kind(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
@@ -134,9 +145,9 @@ def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, ch
         seed=seed,
         data_seed=seed,
         remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_pin_memory=False,
         max_length=None,
+        **own,
     )
 
 
@@ -165,7 +176,7 @@ def _compare_versions(path: Path, progress: Progress) -> None:
 
 def _kept(entry: Mapping[str, float]) -> dict[str, float]:
     """What of a log entry depends on the run alone, not on the clock."""
-    return {k: entry[k] for k in ("step", "epoch", "loss", "grad_norm", "learning_rate", "eval_loss") if k in entry}
+    return {k: entry[k] for k in ("step", "epoch", "loss", "grad_norm", "learning_rate", "eval_loss", "rewards/margins", MARGIN) if k in entry}
 
 
 def _last_whole_checkpoint(folder: Path) -> Path | None:
