@@ -15,7 +15,7 @@ from lorikeet.errors import MachineError, RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, resolved_text
-from lorikeet.weights import NAMED, Base, adapter_folder, tensors_of
+from lorikeet.weights import NAMED, Base, tensors_of
 
 STAGES = {"data": 7, "train": 3, "evaluate": 4, "export": 2, "audit": 4, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
@@ -89,7 +89,7 @@ class _Work:
         from lorikeet.evaluate import stage
 
         r = self.recipe.recipe
-        began = adapter_folder(Path(r.train.adapter)) if r.train.adapter else None
+        began = Path(r.train.adapter) if r.train.adapter else None
         stage.run(inputs["data"], self.base, inputs["train"], began, r.evaluate, self.recipe.suite, r.seed, r.machine, folder, progress)
 
     def export(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:

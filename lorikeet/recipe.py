@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import RecipeError
 from lorikeet.suite import Persona, Strict, Suite, load_persona, load_suite
-from lorikeet.weights import Base, adapter_folder, adapter_hash, lora_scale
+from lorikeet.weights import Base, adapter_folder, adapter_hash, adapter_shape, lora_scale
 from lorikeet.yaml_file import read_mapping, validated
 
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
@@ -36,6 +36,12 @@ _SPAN = re.compile(r"([1-9]\d*)([smh])")
 def _span(value: object) -> object:
     if not _SPAN.fullmatch(str(value)):
         raise ValueError("a number and s, m or h has to stand here, such as 45m")
+    return value
+
+
+def _targets(value: object) -> object:
+    if value not in get_args(Part) and not (isinstance(value, list) and value and all(isinstance(name, str) and name for name in value)):
+        raise ValueError("all, attention, mlp, or a list of layers' names has to stand here, such as [q_proj, v_proj]")
     return value
 
 
@@ -109,7 +115,9 @@ class TrainSettings(Strict):
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="LoRA alpha; alpha / rank multiplies the learning rate")
     rslora: bool = Field(False, description="alpha / sqrt(rank) in its place (rsLoRA), so that a larger rank learns no slower")
     dora: bool = Field(False, description="trains each weight row's length apart from its direction (DoRA); costs time in every step")
-    targets: Part | list[Named] = Field("all", description="linear layers that get LoRA: all, those of attention, those of the mlp, or a list of their names")
+    targets: Annotated[Part | list[str], BeforeValidator(_targets)] = Field(
+        "all", description="linear layers that get LoRA: all, those of attention, those of the mlp, or a list of their names"
+    )
     first_layer: Annotated[int, Field(ge=0)] | None = Field(None, description="layers below it stay as they are, unpropagated; by the base's size")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
     neftune: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="noise on the embeddings while it trains (NEFTune's alpha, often 5)")
@@ -130,6 +138,15 @@ class TrainSettings(Strict):
         if "alpha" in self.model_fields_set and "rank" not in self.model_fields_set:
             raise ValueError(f"alpha is {self.alpha:g}, but no rank is given: alpha / rank multiplies the learning rate, so write rank too (such as 16)")
         return self
+
+    def going_on_from(self, folder: Path) -> "TrainSettings":
+        """The settings with the shape of the adapter in a folder; RecipeError where the recipe asks for another."""
+        shape = adapter_shape(folder)._asdict()
+        for name, value in shape.items():
+            asked = dict(self)[name]
+            if name in self.model_fields_set and asked != value:
+                raise RecipeError(f"train.{name} is {asked}, but the adapter in {folder} has {value}", f"leave train.{name} out: an adapter brings its own")
+        return self.model_copy(update={**shape, "adapter": str(folder)})
 
     @property
     def scale(self) -> float:
@@ -286,13 +303,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
 
     data = recipe.data.model_copy(update={key: absolute(value) for key, value in recipe.data.sources().items() if value})
     audit = recipe.audit.model_copy(update={"suite": absolute(recipe.audit.suite)})
-    train = recipe.train.model_copy(update={"adapter": str(folder / recipe.train.adapter)} if recipe.train.adapter else {})
+    train = recipe.train.going_on_from(adapter_folder(folder / recipe.train.adapter)) if recipe.train.adapter else recipe.train
     base = recipe.base if not (folder / recipe.base).exists() else absolute(recipe.base)
     recipe = recipe.model_copy(update={"data": data, "train": train, "audit": audit, "persona": absolute(recipe.persona), "base": base})
     hashes = {"persona": sha256_of(_must_exist(recipe.persona, "persona")), "audit.suite": sha256_of(_must_exist(audit.suite, "audit.suite"))}
     loaded = LoadedRecipe(recipe=recipe, path=path.resolve(), persona=load_persona(Path(recipe.persona)), suite=load_suite(Path(audit.suite)), hashes=hashes)
     if train.adapter:
-        loaded.hashes["train.adapter"] = adapter_hash(adapter_folder(Path(train.adapter)))
+        loaded.hashes["train.adapter"] = adapter_hash(Path(train.adapter))
     for key, value in data.sources().items():
         if value and HUB_ID.fullmatch(value):
             loaded.hashes[f"data.{key}:{value}"] = f"{data.rows or 'all'} rows"

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lorikeet.artifact import RUN, Artifact, digest, load, sha256_of
 from lorikeet.errors import ModelError, RecipeError
@@ -111,6 +112,24 @@ def adapter_folder(path: Path) -> Path:
         if trained and (trained / ADAPTER_CONFIG).is_file():
             return trained
     raise RecipeError(f"train.adapter: {path} holds no adapter", f"name a run that was trained, or a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}")
+
+
+class AdapterShape(NamedTuple):
+    """What an adapter's own settings say of it, by the recipe's names."""
+
+    rank: int
+    alpha: float
+    rslora: bool
+    dora: bool
+
+
+def adapter_shape(folder: Path) -> AdapterShape:
+    """The shape of the adapter in a folder; ModelError where its settings cannot be read."""
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return AdapterShape(int(config["r"]), float(config["lora_alpha"]), bool(config.get("use_rslora")), bool(config.get("use_dora")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / ADAPTER_CONFIG} cannot be read: {error!r}", "name an adapter saved by PEFT or by `lorikeet train`") from error
 
 
 def adapter_hash(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """The base with a LoRA adapter on it (Hu et al. 2021), by PEFT: a fresh one, or one to go on from."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,14 +9,10 @@ from lorikeet.engine.torch_engine import load_model
 from lorikeet.errors import ModelError, RecipeError, first_line
 from lorikeet.recipe import Part, TrainSettings
 from lorikeet.train.fused import fuse
-from lorikeet.weights import ADAPTER_CONFIG, Base, adapter_folder, require_base_of
+from lorikeet.weights import Base, require_base_of
 
 PART: dict[Part, str] = {"all": "", "attention": ".self_attn.", "mlp": ".mlp."}
 """What the names of the linear layers that `train.targets` means have in common."""
-
-
-SHAPES = ("rank", "alpha", "rslora", "dora")
-"""Settings that an adapter brings along."""
 
 
 def _linear_names(model: torch.nn.Module, targets: Part | list[str], base: str) -> list[str]:
@@ -39,7 +34,7 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
     """
     model = load_model(base.path, dtype, four_bit=settings.method == "qlora")
     if settings.adapter:
-        return fuse(_begun(model, base, settings, adapter_folder(Path(settings.adapter))))
+        return fuse(_begun(model, base, Path(settings.adapter)))
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -55,15 +50,9 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
     return fuse(tuned)
 
 
-def _begun(model: torch.nn.Module, base: Base, settings: TrainSettings, adapter: Path) -> PeftModel:
-    """The base with an adapter that was trained before. ModelError where it does not fit, RecipeError where the recipe asks for another shape."""
+def _begun(model: torch.nn.Module, base: Base, adapter: Path) -> PeftModel:
+    """The base with an adapter that was trained before; ModelError where it does not fit."""
     require_base_of(adapter, base)
-    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    has = dict(zip(SHAPES, (config["r"], config["lora_alpha"], bool(config.get("use_rslora")), bool(config.get("use_dora"))), strict=True))
-    for name in SHAPES:
-        asked = settings.model_dump()[name]
-        if name in settings.model_fields_set and asked != has[name]:
-            raise RecipeError(f"train.{name} is {asked}, but the adapter in {adapter} has {has[name]}", f"leave train.{name} out: an adapter brings its own")
     try:
         return PeftModel.from_pretrained(model, adapter, is_trainable=True)
     except (RuntimeError, ValueError) as error:

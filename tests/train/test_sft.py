@@ -142,6 +142,7 @@ def test_a_shared_prefix_ends_before_the_token_that_predicts_the_first_answer() 
         ({"first_layer": 1}, {"1.mlp", "1.self_attn"}),
         ({"targets": "mlp"}, {"0.mlp", "1.mlp"}),
         ({"targets": "attention", "first_layer": 1}, {"1.self_attn"}),
+        ({"targets": ["q_proj", "v_proj"], "first_layer": 1}, {"1.self_attn"}),
     ],
 )
 def test_only_what_the_recipe_names_is_adapted(tiny_base: Path, settings: dict[str, Any], expected: set[str]) -> None:
@@ -154,6 +155,19 @@ def test_only_what_the_recipe_names_is_adapted(tiny_base: Path, settings: dict[s
     tuned = with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(**settings), torch.float32)
     trained = [n for n, p in tuned.named_parameters() if p.requires_grad]
     assert {".".join(n.partition(".layers.")[2].split(".")[:2]) for n in trained} == expected
+
+
+def test_a_layer_that_the_base_does_not_have_is_refused_with_those_it_has(tiny_base: Path) -> None:
+    import torch
+
+    from lorikeet.errors import RecipeError
+    from lorikeet.recipe import TrainSettings
+    from lorikeet.train.lora import with_adapter
+    from lorikeet.weights import Base
+
+    with pytest.raises(RecipeError, match="names .qkv_proj., which tiny does not have") as error:
+        with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(targets=["q_proj", "qkv_proj"]), torch.float32)
+    assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in error.value.cure
 
 
 @pytest.mark.parametrize("cap", [None, 3.0])
