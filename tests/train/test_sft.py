@@ -165,7 +165,7 @@ def test_a_layer_that_the_base_does_not_have_is_refused_with_those_it_has(tiny_b
     from lorikeet.train.lora import with_adapter
     from lorikeet.weights import Base
 
-    with pytest.raises(RecipeError, match="names .qkv_proj., which tiny does not have") as error:
+    with pytest.raises(RecipeError, match=r"names .qkv_proj., which tiny does not have") as error:
         with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(targets=["q_proj", "qkv_proj"]), torch.float32)
     assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in error.value.cure
 
