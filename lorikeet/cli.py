@@ -1,6 +1,6 @@
 """The command line: reads arguments, calls the package, turns errors into one line what and one line the cure.
 
-Only the standard library is imported here; each command imports what it needs, so that --help is instant.
+Nothing heavy is imported here; each command imports what it needs, so that --help is instant.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorikeet import processes
 from lorikeet.errors import LorikeetError, RecipeError, RefusedError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     arguments.written = False
     try:
-        return command(arguments)
+        with processes.one_voice():
+            return command(arguments)
     except LorikeetError as error:
         print(f"error: {error.message}\n  cure: {error.cure}", file=sys.stderr)
         if arguments.json and not arguments.written:
@@ -153,6 +155,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     recipe, directory = _load(arguments)
     walked = pipeline.run(recipe, directory, Terminal(), arguments.until)
+    if processes.rank():
+        return 0
     _out(arguments, pipeline.document(walked, recipe), _told(walked))
     if walked.release and walked.release.recommended is None:
         raise RefusedError(

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pyarrow.parquet
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
 from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
-from lorikeet import machine
+from lorikeet import machine, processes
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
 from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
@@ -36,7 +37,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     """Train in `folder`, going on from the last whole checkpoint in its notes."""
     notes = folder / NOTES
     need_disk(notes, base.weights // 2, "training (checkpoints and adapter)")
-    torch.set_num_threads(machine.threads(here.threads))
+    torch.set_num_threads(max(1, machine.threads(here.threads) // processes.local_world()))
     machine.keep_freed_memory()
     torch.manual_seed(seed)
     bf16 = machine.precision(settings.precision) == "bf16"
@@ -57,13 +58,12 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         callbacks=_callbacks(settings, progress),
     )
     trainer.remove_callback(PrinterCallback)
-    resume = _last_whole_checkpoint(notes / "checkpoints")
-    if resume:
-        progress.say(f"  going on from {resume.name}")
-    _compare_versions(notes / "versions.json", progress)
+    resume = _begin(notes, seed, progress)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if _end_of_sharing():
+        return
     log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
     _save(trainer.model, folder)
     copy_tokenizer(base, folder)
@@ -84,6 +84,26 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     shutil.rmtree(notes / "checkpoints", ignore_errors=True)
     del trainer, model
     machine.give_back_memory()
+
+
+def _begin(notes: Path, seed: int, progress: Progress) -> Path | None:
+    """The checkpoint to go on from; the same in every process, which each draws chance of its own."""
+    if processes.rank():
+        torch.manual_seed(seed + processes.rank())
+        return processes.agree(None)
+    resume = _last_whole_checkpoint(notes / "checkpoints")
+    if resume:
+        progress.say(f"  going on from {resume.name}")
+    _compare_versions(notes / "versions.json", progress)
+    return processes.agree(resume)
+
+
+def _end_of_sharing() -> bool:
+    """Part from the other processes; whether this one has nothing more to do."""
+    if processes.world() > 1:
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
+    return processes.rank() > 0
 
 
 def _save(model: PeftModel, folder: Path) -> None:
