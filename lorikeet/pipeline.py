@@ -248,6 +248,9 @@ def _take_part(recipe: LoadedRecipe) -> None:
 def _require_packages(recipe: LoadedRecipe) -> None:
     if recipe.recipe.train.method == "qlora" and _version("bitsandbytes") == "missing":
         raise MachineError("train.method is qlora, which needs bitsandbytes", "run: pip install 'lorikeet[qlora]', or write train.method: lora")
+    for tracker in recipe.recipe.machine.report_to:
+        if _version(tracker) == "missing":
+            raise MachineError(f"machine.report_to names {tracker}, which is not installed", f"run: pip install {tracker}, or leave it out")
 
 
 def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str], progress: Progress) -> Artifact:

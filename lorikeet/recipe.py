@@ -24,6 +24,8 @@ Targets = Literal["all", "attention", "mlp"]
 Method = Literal["lora", "qlora"]
 Optimiser = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 Decay = Literal["cosine", "linear", "constant"]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
+"""What draws a run's losses as it goes; each is a package of its own name."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
 """A data set of the Hub: owner/name@commit."""
 RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
@@ -188,6 +190,7 @@ class MachineSettings(Strict):
 
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads for torch and llama.cpp; 0: one a core")
     slots: Annotated[int, Field(ge=1, le=64)] = Field(16, description="answers written at the same time in exams")
+    report_to: list[Tracker] = Field([], description="trackers that follow the training: tensorboard, trackio, wandb; each is installed apart")
 
 
 class Recipe(Strict):

@@ -6,8 +6,10 @@ Checkpoints and plots are notes.
 
 import json
 import shutil
+import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,7 @@ from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
+from lorikeet.train import trackers
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
 from lorikeet.train.schedule import Deadline, Schedule
@@ -55,11 +58,11 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         eval_dataset=_rows(data, "validation"),
         processing_class=load_tokenizer(base),
         data_collator=collate,
-        callbacks=_callbacks(settings, progress),
+        callbacks=[*_callbacks(settings, progress), *trackers.callbacks(here.report_to, notes)],
     )
     trainer.remove_callback(PrinterCallback)
     resume = _begin(notes, seed, progress)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # trackers print
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if _end_of_sharing():
@@ -150,6 +153,7 @@ def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, ch
         logging_nan_inf_filter=False,
         include_num_input_tokens_seen="all",
         report_to=[],
+        project="lorikeet",
         disable_tqdm=True,
         seed=seed,
         data_seed=seed,
