@@ -264,7 +264,11 @@ def apply_overrides(tree: dict[str, object], overrides: Sequence[str], here: Pat
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Read a recipe, apply --set, make paths absolute, read persona and suite, hash every file it names."""
-    tree = read_mapping(path)
+    return recipe_of(read_mapping(path), path, overrides)
+
+
+def recipe_of(tree: dict[str, object], path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """The same from the mapping that a recipe at `path` holds."""
     apply_overrides(tree, overrides, Path.cwd())
     recipe = validated(tree, Recipe, path, overrides)
     folder = path.resolve().parent

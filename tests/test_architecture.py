@@ -16,7 +16,7 @@ SHELVES = (
     {"recipe"},
     {"engine"},
     {"exam", "diagnosis"},
-    {"released", "report", "diff"},
+    {"released", "report", "diff", "rerun"},
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
     {"pipeline"},
     {"cli"},
