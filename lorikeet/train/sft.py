@@ -121,6 +121,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     def __init__(self, *, batches: Batches, schedule: Callable[[int], Schedule], **settings: Any) -> None:
         shares = getattr(settings["model"].config.get_text_config(), "num_kv_shared_layers", 0)
         settings["args"].ddp_find_unused_parameters = bool(shares)  # keys and values that such layers have, and never use
+        settings["args"]._n_gpu = min(settings["args"].n_gpu, 1)  # transformers would take DataParallel, which knows nothing of what a step's loss is
         super().__init__(**settings)
         self._batches, self._schedule = batches, schedule
         chances = (config.lora_dropout for config in self.model.peft_config.values())

@@ -94,6 +94,8 @@ def _begin(notes: Path, seed: int, progress: Progress) -> Path | None:
     if processes.rank():
         torch.manual_seed(seed + processes.rank())
         return processes.agree(None)
+    if (gpus := torch.cuda.device_count()) > processes.local_world():
+        progress.say(f"  {gpus} GPUs are here, each process trains on one: torchrun --nproc-per-node {gpus} -m lorikeet uses them all (docs/train.md)")
     resume = _last_whole_checkpoint(notes / "checkpoints")
     if resume:
         progress.say(f"  going on from {resume.name}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 from transformers.integrations import get_reporting_integration_callbacks
 
+from lorikeet import processes
 from lorikeet.recipe import Tracker
 
 FOLDER: dict[Tracker, str] = {"tensorboard": "TENSORBOARD_LOGGING_DIR", "trackio": "TRACKIO_DIR", "wandb": "WANDB_DIR"}
@@ -14,7 +15,9 @@ FOLDER: dict[Tracker, str] = {"tensorboard": "TENSORBOARD_LOGGING_DIR", "trackio
 
 
 def callbacks(trackers: Sequence[Tracker], notes: Path) -> list[TrainerCallback]:
-    """A callback for each tracker; what it writes lies in a folder of its name in the notes."""
+    """A callback for each tracker; what it writes lies in a folder of its name in the notes. Of several processes the first one alone reports."""
+    if processes.rank():
+        return []
     for tracker in trackers:
         (notes / tracker).mkdir(parents=True, exist_ok=True)
         os.environ[FOLDER[tracker]] = str(notes / tracker)
