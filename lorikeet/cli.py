@@ -1,6 +1,6 @@
 """The command line: reads arguments, calls the package, turns errors into one line what and one line the cure.
 
-Only the standard library is imported here; each command imports what it needs, so that --help is instant.
+Nothing heavy is imported here; each command imports what it needs, so that --help is instant.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorikeet import processes
 from lorikeet.errors import LorikeetError, RecipeError, RefusedError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     arguments.written = False
     try:
-        return command(arguments)
+        with processes.one_voice():
+            return command(arguments)
     except LorikeetError as error:
         print(f"error: {error.message}\n  cure: {error.cure}", file=sys.stderr)
         if arguments.json and not arguments.written:
@@ -94,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     diagnose.add_argument("log", type=Path, metavar="DIR|FILE", help="a run folder, a trainer's output folder or checkpoint, or a trainer_state.json")
     diff = add("diff", _diff, "two runs: what differs in their making and in their answers, and whether a cause can be named", "lorikeet diff runs/a runs/b")
     diff.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="a run folder")
+    rerun = add("rerun", _rerun, "a run once more with one thing changed, and the difference", "lorikeet rerun runs/a --change train.learning_rate=0.001")
+    rerun.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    rerun.add_argument("--change", action="append", default=[], metavar="A.B=VALUE", help="the one thing (default: what `lorikeet diagnose` advises)")
+    rerun.add_argument("--out", type=Path, help="the new run folder (default: RUN-A.B-VALUE)")
     report = add("report", _report, "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
     return parser
@@ -153,6 +159,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     recipe, directory = _load(arguments)
     walked = pipeline.run(recipe, directory, Terminal(), arguments.until)
+    if processes.rank():
+        return 0
     _out(arguments, pipeline.document(walked, recipe), _told(walked))
     if walked.release and walked.release.recommended is None:
         raise RefusedError(
@@ -267,7 +275,12 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 
     log = diagnosis.read_log(arguments.log)
     findings = diagnosis.diagnose(log)
-    _out(arguments, {"steps": len(log.loss), "findings": [asdict(f) for f in findings]}, diagnosis.told(log, findings))
+    advised = [(f, diagnosis.remedies(log, f)) for f in findings]
+    text = diagnosis.told(log, findings)
+    if (arguments.log / "run.json").is_file() and any(remedies for _, remedies in advised):
+        text += f"\ntry: lorikeet rerun {arguments.log}"
+    found = [{**asdict(f), "remedies": [asdict(r) for r in remedies]} for f, remedies in advised]
+    _out(arguments, {"steps": len(log.loss), "findings": found}, text)
     if any(f.severity == "error" for f in findings):
         raise RefusedError("the run cannot be judged, or taught nothing", findings[0].cure)
     return 0
@@ -278,6 +291,25 @@ def _diff(arguments: argparse.Namespace) -> int:
 
     found = diff.diff(*arguments.runs)
     _out(arguments, found.document(), diff.told(found, *map(str, arguments.runs)))
+    return 0
+
+
+def _rerun(arguments: argparse.Namespace) -> int:
+    from lorikeet import diff, pipeline, rerun
+    from lorikeet.progress import Silent, Terminal
+
+    progress = Silent() if processes.rank() else Terminal()
+    again = rerun.plan(arguments.run, arguments.change, arguments.out, progress)
+    progress.say(f"{again.directory}: {again.change}" + (f", since {again.why}" if again.why else ""))
+    walked = pipeline.run(again.recipe, again.directory, progress, again.until)
+    if processes.rank():
+        return 0
+    found, losses = diff.diff(arguments.run, again.directory), rerun.held_out(arguments.run, again.directory)
+    text = diff.told(found, str(arguments.run), str(again.directory))
+    if losses:
+        text = f"held-out loss at its best: {losses[0]:.4g} -> {losses[1]:.4g}\n{text}"
+    run = pipeline.document(walked, again.recipe)
+    _out(arguments, {"change": again.change, "why": again.why, "held_out": losses, "run": run, "diff": found.document()}, text)
     return 0
 
 

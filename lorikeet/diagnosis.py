@@ -64,6 +64,15 @@ class Log:
     moved: float | None = None
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """One setting of a recipe to change: to `value`, or by `factor` of what it is."""
+
+    key: str
+    value: float | str | None = None
+    factor: float | None = None
+
+
 def log_of(entries: Sequence[Mapping[str, Any]], **more: Any) -> Log:
     """A Log from a trainer's entries, each a step's losses or a held-out loss."""
     steps = [e for e in entries if "loss" in e]
@@ -308,6 +317,23 @@ def _notes(log: Log) -> list[Finding]:
         peak = float(np.nanmax(log.rate))
         found.append(Finding("note", f"alpha over rank is {log.scale:g}: it multiplies the learning rate of {peak:.2g}", code="train.scale",
                              cure="change one of the two at a time"))  # fmt: skip
+    return found
+
+
+RATES = {"train.nan": 1 / 3, "train.rate.high": 1 / 3, "train.rate.spikes": 1 / 3, "train.rate.low": 3.0, "train.still": 3.0}
+"""By what the learning rate is to be multiplied where a finding names it."""
+
+
+def remedies(log: Log, finding: Finding) -> list[Remedy]:
+    """The settings that a finding names, the one to change first at the front; none where it is not clear which."""
+    found = [Remedy("train.precision", "fp32")] if finding.code == "train.nan" else []
+    if finding.code in RATES:
+        found.append(Remedy("train.learning_rate", factor=RATES[finding.code]))
+    points = [p for p in log.held_out if math.isfinite(p.loss) and p.epoch > 0]
+    if finding.code in ("train.overfit", "train.staircase") and points:
+        found.append(Remedy("train.epochs", float(f"{min(points, key=lambda p: p.loss).epoch:.3g}")))
+    if finding.code == "train.clipped":
+        found.append(Remedy("train.max_grad_norm", float(f"{np.percentile(log.norm[np.isfinite(log.norm)], 95):.2g}")))
     return found
 
 

@@ -74,7 +74,7 @@ def _ratio(difference: Difference) -> float | None:
 
 def diff(first: Path, second: Path) -> Diff:
     """Hold two run folders against each other; RecipeError where one is none."""
-    runs = [_run(path) for path in (first, second)]
+    runs = [run_of(path) for path in (first, second)]
     differing = _differing(_keys(first), _keys(second))
     return Diff(
         [d for d in differing if d.key.split(".")[0] in _MODEL or d.key.startswith("rows of ") or d.key in ("the base", "the persona")],
@@ -88,7 +88,8 @@ def _differing(one: Mapping[str, object], other: Mapping[str, object]) -> list[D
     return [Difference(key, one.get(key), other.get(key)) for key in sorted(one.keys() | other.keys()) if one.get(key) != other.get(key)]
 
 
-def _run(path: Path) -> Mapping[str, Any]:
+def run_of(path: Path) -> Mapping[str, Any]:
+    """What run.json of a run folder says; RecipeError where it is none."""
     if not (path / RUN).is_file() or not (path / RESOLVED).is_file():
         raise RecipeError(f"{path} is not a run folder: it has no {RUN if not (path / RUN).is_file() else RESOLVED}", "name a folder made by `lorikeet run`")
     try:

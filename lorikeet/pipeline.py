@@ -9,11 +9,11 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from lorikeet import artifact, bases, machine
+from lorikeet import artifact, bases, machine, processes
 from lorikeet.artifact import NOTES, RUN, Artifact, Json
 from lorikeet.errors import MachineError, RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
-from lorikeet.progress import Progress
+from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import LoadedRecipe, resolved_text
 from lorikeet.weights import NAMED, Base, tensors_of
 
@@ -83,6 +83,8 @@ class _Work:
         from lorikeet.train import stage
 
         r = self.recipe.recipe
+        base = {**asdict(self.base), "path": str(self.base.path.resolve())}
+        processes.call({"base": base, "data": str(inputs["data"].path.resolve()), "folder": str(folder.resolve())})
         stage.run(inputs["data"], self.base, r.train, r.seed, r.machine, folder, progress)
 
     def evaluate(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
@@ -209,13 +211,17 @@ def _why(step: Step, directory: Path, key: str) -> str:
 def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | None = None) -> Run:
     """Walk the road in `directory`, doing what is not done yet, up to the stage `until`.
 
-    Raises whatever a stage raises; what was finished before stays, and what was begun goes on next time.
+    Raises whatever a stage raises; what was finished before stays, and what was begun goes on next time. Of several processes the first
+    one walks, and the others train with it.
     """
     if until and until not in STAGES:
         raise RecipeError(f"there is no stage {until!r}", f"use one of: {', '.join(STAGES)}")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns, wherever peft is imported, of a kernel that nothing here uses
     walked, order = Run(directory), list(STAGES)
-    with artifact.locked(directory):
+    if processes.rank():
+        _take_part(recipe)
+        return walked
+    with processes.leading(), artifact.locked(directory):
         base = bases.prepare(recipe.recipe.base, progress)
         recipe = recipe.for_base(base)
         _require_packages(recipe)
@@ -230,15 +236,30 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
                 _write_down(walked, recipe, base, failed=step, key=key_of(step, fingerprints))
                 raise
             walked.artifacts[step.name], fingerprints[step.name] = made, made.fingerprint
+            if step.stage == "train":
+                processes.call(None)
         if "release" in walked.artifacts:
             walked.release = read_release(walked.artifacts["release"].file(RELEASE))
         _write_down(walked, recipe, base)
     return walked
 
 
+def _take_part(recipe: LoadedRecipe) -> None:
+    """What every process but the first does: it trains when it is called to, with the base, rows and folder that it is told."""
+    for called in processes.calls():
+        base = Base(**{**called["base"], "path": Path(called["base"]["path"])})
+        data = artifact.load(Path(called["data"]))
+        if data is None:
+            raise MachineError(f"{called['data']} is not there for process {processes.rank()}", "keep the run folder on a disk that all machines see")
+        _Work(recipe.for_base(base), base).train({"data": data}, Path(called["folder"]), Silent())
+
+
 def _require_packages(recipe: LoadedRecipe) -> None:
     if recipe.recipe.train.method == "qlora" and _version("bitsandbytes") == "missing":
         raise MachineError("train.method is qlora, which needs bitsandbytes", "run: pip install 'lorikeet[qlora]', or write train.method: lora")
+    for tracker in recipe.recipe.machine.report_to:
+        if _version(tracker) == "missing":
+            raise MachineError(f"machine.report_to names {tracker}, which is not installed", f"run: pip install {tracker}, or leave it out")
 
 
 def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str], progress: Progress) -> Artifact:

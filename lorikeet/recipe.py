@@ -25,6 +25,8 @@ Method = Literal["lora", "qlora"]
 Objective = Literal["sft", "kto", "dpo"]
 Optimiser = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 Decay = Literal["cosine", "linear", "constant"]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
+"""What draws a run's losses as it goes; each is a package of its own name."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
 """A data set of the Hub: owner/name@commit."""
 RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
@@ -220,6 +222,7 @@ class MachineSettings(Strict):
 
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads for torch and llama.cpp; 0: one a core")
     slots: Annotated[int, Field(ge=1, le=64)] = Field(16, description="answers written at the same time in exams")
+    report_to: list[Tracker] = Field([], description="trackers that follow the training: tensorboard, trackio, wandb; each is installed apart")
 
 
 class Recipe(Strict):
@@ -293,7 +296,11 @@ def apply_overrides(tree: dict[str, object], overrides: Sequence[str], here: Pat
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Read a recipe, apply --set, make paths absolute, read persona and suite, hash every file it names."""
-    tree = read_mapping(path)
+    return recipe_of(read_mapping(path), path, overrides)
+
+
+def recipe_of(tree: dict[str, object], path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """The same from the mapping that a recipe at `path` holds."""
     apply_overrides(tree, overrides, Path.cwd())
     recipe = validated(tree, Recipe, path, overrides)
     folder = path.resolve().parent

@@ -10,13 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lorikeet"
 SHELVES = (
     {"errors"},
-    {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process"},
+    {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes"},
     {"bases", "scoring", "statistics"},
     {"suite", "evidence"},
     {"recipe"},
     {"engine"},
     {"exam", "diagnosis"},
-    {"released", "report", "diff"},
+    {"released", "report", "diff", "rerun"},
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
     {"pipeline"},
     {"cli"},

@@ -253,6 +253,7 @@ def test_every_quantisation_has_a_folder_and_an_audit_and_f16_is_always_made(rec
         ("seed=8", {"data", "train", "evaluate", "audit-F16", "audit-Q8_0"}),
         ("machine.threads=3", set()),
         ("machine.slots=3", set()),
+        ("machine.report_to=[tensorboard, wandb]", set()),
     ],
 )
 def test_a_setting_changes_the_keys_of_its_own_steps_only(recipe: LoadedRecipe, override: str, steps: set[str]) -> None:
@@ -289,3 +290,12 @@ def test_qlora_without_its_library_is_refused_before_any_work(recipe: LoadedReci
     monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(never)])
     with pytest.raises(MachineError, match="bitsandbytes"):
         pipeline.run(load_recipe(recipe.path, ["train.method=qlora"]), tmp_path / "run", Silent())
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_any_work(recipe: LoadedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.bases, "prepare", lambda source, progress: BASE)
+    monkeypatch.setattr(pipeline, "_version", lambda package: "missing" if package == "wandb" else "1.0")
+    monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(never)])
+    with pytest.raises(MachineError, match="wandb, which is not installed") as raised:
+        pipeline.run(load_recipe(recipe.path, ["machine.report_to=[tensorboard, wandb]"]), tmp_path / "run", Silent())
+    assert raised.value.cure == "run: pip install wandb, or leave it out"

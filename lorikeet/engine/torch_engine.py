@@ -8,6 +8,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 
+from lorikeet import processes
 from lorikeet.engine import Prompt, Reply, Sampling
 
 transformers_logging.set_verbosity_error()
@@ -25,7 +26,7 @@ def load_model(folder: Path, dtype: torch.dtype, *, four_bit: bool = False) -> P
         how["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
-        how["device_map"] = {"": 0 if torch.cuda.is_available() else "cpu"}
+        how["device_map"] = {"": processes.local_rank() if torch.cuda.is_available() else "cpu"}
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, **how)
     return model
 

@@ -14,8 +14,9 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
+from lorikeet import processes
 from lorikeet.artifact import Artifact
-from lorikeet.errors import RecipeError
+from lorikeet.errors import MachineError, RecipeError
 from lorikeet.exam import RATINGS
 from lorikeet.recipe import TrainSettings
 from lorikeet.train.schedule import Schedule, Scheduled
@@ -41,6 +42,8 @@ class DpoOverTokens(_OverTokens, DPOTrainer):  # type: ignore[misc]
 
 def trainer(data: Artifact, settings: TrainSettings, seed: int, told: Callable[..., Any], rest: Mapping[str, Any]) -> Trainer:
     """The trainer of the recipe's objective over the rated answers of a data folder; `told` makes its arguments, `rest` is what every trainer takes."""
+    if processes.world() > 1:
+        raise MachineError(f"train.objective {settings.objective} trains in one process, and there are {processes.world()}", "run it without torchrun")
     parts = {part: _answers(data, part) for part in ("train", "validation")}
     own: dict[str, Any] = {"per_device_eval_batch_size": settings.batch, "beta": settings.beta, "precompute_ref_log_probs": True}
     made: KtoOverTokens | DpoOverTokens

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lorikeet import processes
 from lorikeet.recipe import Decay
 
 MEASURED = 5
@@ -48,7 +49,8 @@ class Scheduled:
 class Deadline(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
     """Fits the steps to `seconds`: measured all along, so that the rate has come down when time is up, and ends training then.
 
-    What a resumed run had spent at its checkpoint counts. Held-out looks between the passes are part of it, the one at the end is not.
+    What a resumed run had spent at its checkpoint counts. Held-out looks between the passes are part of it, the one at the end is not. Of several
+    processes the first one's clock decides.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -60,7 +62,7 @@ class Deadline(TrainerCallback):  # type: ignore[misc]  # transformers is not fo
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         schedule, done = schedule_of(rest), state.global_step
-        schedule.spent = time.monotonic() - self._begun
+        schedule.spent = processes.agree(time.monotonic() - self._begun)
         if done >= MEASURED:
             schedule.total = max(done, min(state.max_steps, int(self._seconds / (schedule.spent / done))))
         if schedule.spent >= self._seconds or done >= schedule.total:

@@ -8,18 +8,22 @@ right, so causal attention needs no padding mask.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
+from trl.models.utils import _ForwardRedirection
 
-from lorikeet import machine
+from lorikeet import machine, processes
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.train.fused import head_loss
@@ -37,10 +41,13 @@ COMPLETE = "complete"
 
 
 def collate(rows: Rows) -> dict[str, torch.Tensor]:
-    """Right-padded input_ids and labels (-100 where no loss), both of shape (rows, longest)."""
-    longest = max(len(row["input_ids"]) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full((len(rows), longest), -100, dtype=torch.long)
+    """Right-padded input_ids and labels (-100 where no loss), both of shape (rows, longest).
+
+    No rows give one of two tokens without loss: what a process learns from that has no row of a batch smaller than there are processes.
+    """
+    longest = max((len(row["input_ids"]) for row in rows), default=2)
+    ids = torch.zeros(max(1, len(rows)), longest, dtype=torch.long)
+    labels = torch.full(ids.shape, -100, dtype=torch.long)
     for number, row in enumerate(rows):
         ids[number, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
         labels[number, : len(row["labels"])] = torch.tensor(row["labels"])
@@ -79,7 +86,8 @@ class Batches(Sampler[list[int]]):  # type: ignore[misc]  # torch is not followe
 
     The batches come in random order, and rows of one length change places; both depend on the seed and the epoch alone, so that
     a resumed run sees the same batches, and every epoch has as many. (transformers' own sampler leaves each stretch sorted from
-    long to short: the short rows would all be learned last.) A row longer than `tokens` is a batch of its own.
+    long to short: the short rows would all be learned last.) A row longer than `tokens` is a batch of its own. Each of several
+    processes gets its share of every batch, so that a step learns from the same rows however many there are.
     """
 
     def __init__(self, lengths: Sequence[int], rows: int, tokens: int, seed: int) -> None:
@@ -106,13 +114,16 @@ class Batches(Sampler[list[int]]):  # type: ignore[misc]  # torch is not followe
         ends = list(accumulate(self._sizes))
         batches = [order[end - size : end] for end, size in zip(ends, self._sizes, strict=True)]
         random.shuffle(batches)
-        yield from batches
+        yield from (batch[processes.rank() :: processes.world()] for batch in batches)
 
 
 class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """SFTTrainer over rows that are tokens already, in the batches it is given."""
 
     def __init__(self, *, batches: Batches, schedule: Callable[[int], Schedule], **settings: Any) -> None:
+        shares = getattr(settings["model"].config.get_text_config(), "num_kv_shared_layers", 0)
+        settings["args"].ddp_find_unused_parameters = bool(shares)  # keys and values that such layers have, and never use
+        settings["args"]._n_gpu = min(settings["args"].n_gpu, 1)  # transformers would take DataParallel, which knows nothing of what a step's loss is
         super().__init__(**settings)
         self._batches, self.schedule = batches, schedule
         chances = (config.lora_dropout for config in self.model.peft_config.values())
@@ -121,7 +132,7 @@ class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL shi
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The hook of transformers for what a step learns from."""
         loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)
+        return prepare_data_loader(loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True)  # the batches are shared out already
 
     def compute_loss(
         self,
@@ -130,9 +141,16 @@ class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL shi
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Loss a supervised token of the whole batch, gradient accumulation included."""
+        """Loss a supervised token of the whole step: its batches and its processes, over which DDP takes the mean, the Trainer too of what it logs."""
         tokens = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != -100).sum()
-        return supervised_loss(model, inputs["input_ids"], inputs["labels"], share=self._share) / tokens
+        return self._summed(model, inputs["input_ids"], inputs["labels"]) / tokens * processes.world()
+
+    def _summed(self, model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The summed loss, by way of DDP's forward where the model is wrapped in it: only then are gradients shared."""
+        if model is self.model:
+            return supervised_loss(model, ids, labels, share=self._share)
+        loss: torch.Tensor = _ForwardRedirection()(model, self.model, partial(supervised_loss, self.model, share=self._share), ids, labels)
+        return loss
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Held-out loss a token over all rows: every token counts the same, whatever batch it falls in."""
@@ -140,12 +158,13 @@ class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL shi
         model, total, tokens = self.model, 0.0, 0
         model.eval()
         with torch.no_grad(), self.autocast_smart_context_manager():
-            for start in range(0, len(rows), 8):
+            for start in range(8 * processes.rank(), len(rows), 8 * processes.world()):
                 batch = collate([rows[i] for i in range(start, min(start + 8, len(rows)))])
                 total += float(supervised_loss(model, batch["input_ids"].to(model.device), batch["labels"].to(model.device)))
                 tokens += int((batch["labels"][:, 1:] != -100).sum())
         model.train()
-        metrics = {f"{metric_key_prefix}_loss": total / tokens}
+        sums = self.accelerator.reduce(torch.tensor([total, tokens], dtype=torch.float64, device=self.accelerator.device))
+        metrics = {f"{metric_key_prefix}_loss": float(sums[0] / sums[1])}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -192,4 +211,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not follo
             self._progress.step("steps", state.global_step, steps, told)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
-        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).write_text("")
+        PartialState().wait_for_everyone()  # each process has a file in it
+        if not processes.rank():
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).write_text("")

@@ -6,8 +6,10 @@ Checkpoints and plots are notes.
 
 import json
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,19 +17,20 @@ from typing import Any
 
 import pyarrow.parquet
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
 from transformers import Trainer
 from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import DPOConfig, KTOConfig, SFTConfig
 
-from lorikeet import machine
+from lorikeet import machine, processes
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
 from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
-from lorikeet.train import preference
+from lorikeet.train import preference, trackers
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
 from lorikeet.train.schedule import Deadline, Schedule
@@ -41,7 +44,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     """Train in `folder`, going on from the last whole checkpoint in its notes."""
     notes = folder / NOTES
     need_disk(notes, base.weights // 2, "training (checkpoints and adapter)")
-    torch.set_num_threads(machine.threads(here.threads))
+    torch.set_num_threads(max(1, machine.threads(here.threads) // processes.local_world()))
     machine.keep_freed_memory()
     torch.manual_seed(seed)
     bf16 = machine.precision(settings.precision) == "bf16"
@@ -50,16 +53,16 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
     model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
     told = partial(arguments, settings, seed, bf16, optimiser, notes / "checkpoints")
-    rest: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(base), "callbacks": _callbacks(settings, progress)}
+    callbacks = [*_callbacks(settings, progress), *trackers.callbacks(here.report_to, notes)]
+    rest: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(base), "callbacks": callbacks}
     trainer = (_supervised if settings.objective == "sft" else preference.trainer)(data, settings, seed, told, rest)
     trainer.remove_callback(PrinterCallback)
-    resume = _last_whole_checkpoint(notes / "checkpoints")
-    if resume:
-        progress.say(f"  going on from {resume.name}")
-    _compare_versions(notes / "versions.json", progress)
-    with warnings.catch_warnings():
+    resume = _begin(notes, seed, progress)
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # trackers print
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if _end_of_sharing():
+        return
     log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
     _save(trainer.model, folder)
     copy_tokenizer(base, folder)
@@ -95,6 +98,28 @@ def _supervised(data: Artifact, settings: TrainSettings, seed: int, told: Callab
         data_collator=collate,
         **rest,
     )
+
+
+def _begin(notes: Path, seed: int, progress: Progress) -> Path | None:
+    """The checkpoint to go on from; the same in every process, which each draws chance of its own."""
+    if processes.rank():
+        torch.manual_seed(seed + processes.rank())
+        return processes.agree(None)
+    if (gpus := torch.cuda.device_count()) > processes.local_world():
+        progress.say(f"  {gpus} GPUs are here, each process trains on one: torchrun --nproc-per-node {gpus} -m lorikeet uses them all (docs/train.md)")
+    resume = _last_whole_checkpoint(notes / "checkpoints")
+    if resume:
+        progress.say(f"  going on from {resume.name}")
+    _compare_versions(notes / "versions.json", progress)
+    return processes.agree(resume)
+
+
+def _end_of_sharing() -> bool:
+    """Part from the other processes; whether this one has nothing more to do."""
+    if processes.world() > 1:
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
+    return processes.rank() > 0
 
 
 def _save(model: PeftModel, folder: Path) -> None:
@@ -141,6 +166,7 @@ def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, ch
         logging_nan_inf_filter=False,
         include_num_input_tokens_seen="all",
         report_to=[],
+        project="lorikeet",
         disable_tqdm=True,
         seed=seed,
         data_seed=seed,

@@ -59,6 +59,35 @@ def test_the_batches_depend_on_seed_and_epoch_alone_and_every_epoch_has_as_many(
     assert len(batches(1, 0)) == len(batches(1, 1)) == len(batches(2, 0))
 
 
+def test_processes_share_out_every_batch_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lorikeet.train.sft import Batches
+
+    def batches(rank: int, world: int) -> list[list[int]]:
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(world))
+        return list(Batches([n // 7 for n in range(50)], rows=4, tokens=30, seed=1))
+
+    whole, shares = batches(0, 1), [batches(rank, 3) for rank in range(3)]
+    assert [sorted(batch) for batch in whole] == [sorted(n for part in parts for n in part) for parts in zip(*shares, strict=True)]
+    assert any(not part for share in shares for part in share)  # of batches of two, one process gets nothing
+
+
+def test_a_process_without_rows_adds_nothing_but_takes_part(tiny_base: Path) -> None:
+    import torch
+
+    from lorikeet.recipe import TrainSettings
+    from lorikeet.train.lora import with_adapter
+    from lorikeet.train.sft import collate, supervised_loss
+    from lorikeet.weights import Base
+
+    model = with_adapter(Base(tiny_base, "tiny", "", "", ""), TrainSettings(first_layer=0), torch.float32)
+    idle = collate([])
+    loss = supervised_loss(model, idle["input_ids"], idle["labels"])
+    assert loss.item() == 0
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(gradient.count_nonzero() == 0 for gradient in torch.autograd.grad(loss, trained))
+
+
 def test_the_loss_is_that_of_the_whole_model_over_supervised_tokens(tiny_base: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
