@@ -12,12 +12,14 @@ from lorikeet import statistics
 from lorikeet.artifact import RUN
 from lorikeet.errors import RecipeError
 from lorikeet.exam import Answer, Set, read_answers
+from lorikeet.recipe import LORA_ONLY
 from lorikeet.statistics import Interval
 
 RESOLVED, ANSWERS = "recipe.resolved.yaml", "answers.jsonl"
 _MODEL, _EXAM = ("base", "seed", "persona", "data", "train"), ("evaluate", "audit")
 _PATHS = ("persona", "base", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "audit.suite")
 """Keys that name files or a base: what they hold is compared, not what it is called."""
+_ADAPTERS = {f"train.{key}" for key in LORA_ONLY}
 ASKED: tuple[tuple[Set, str], ...] = (
     ("taught", "probes that pass"), ("oblique", "oblique probes that pass"), ("outside", "other matters turned away"),
     ("near", "near misses turned away"), ("never", "never taught, turned away"),
@@ -55,8 +57,12 @@ class Diff:
 
     @property
     def causes(self) -> list[str]:
-        """What may be the cause of a difference in the answers; rank and alpha that change together by one factor are one."""
+        """What may be the cause of a difference in the answers. Rank and alpha that change together by one factor are one, and what the method of one run
+        alone has a setting for is the method.
+        """
         keys = {d.key: d for d in self.model}
+        if "train.method" in keys:
+            keys = {key: d for key, d in keys.items() if key not in _ADAPTERS or None not in (d.first, d.second)}
         both = keys.get("train.rank"), keys.get("train.alpha")
         if both[0] and both[1] and _ratio(both[0]) == _ratio(both[1]):
             del keys["train.alpha"]

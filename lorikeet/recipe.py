@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BeforeValidator, Field
@@ -21,7 +21,7 @@ NAME = r"^[a-z0-9][a-z0-9-]*$"
 PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "audit.suite")
 """Keys whose values may be paths."""
 Targets = Literal["all", "attention", "mlp"]
-Method = Literal["lora", "qlora"]
+Method = Literal["lora", "qlora", "full"]
 Optimiser = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 Decay = Literal["cosine", "linear", "constant"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
@@ -87,14 +87,20 @@ BY_SIZE = (
     Size(math.inf, "qlora", 1e-4, 0.0, "QLoRA's rate for 33 and 65 billion weights (the same table)"),
 )
 """Rank and alpha are not in it: what has to be learned decides them, not the base's size."""
+WHOLE = 10
+"""Weights that are trained whole, all of them or the embeddings beside an adapter, get LoRA's rate divided by it (Schulman et al. 2025)."""
+LORA_ONLY = ("rank", "alpha", "rslora", "dora", "targets", "dropout", "embeddings")
+"""Keys of the train section that have no say where every weight is trained."""
 
 
 class TrainSettings(Strict):
-    """LoRA by TRL's SFTTrainer. See docs/train.md for what each costs."""
+    """What is trained by TRL's SFTTrainer, and how. See docs/train.md for what each costs."""
 
-    method: Method | None = Field(None, description="lora, or qlora, which holds the frozen base in 4 bits (NF4) as it trains; by the base's size")
+    method: Method | None = Field(
+        None, description="lora; qlora, which holds the frozen base in 4 bits (NF4) as it trains; or full: every weight, no adapter. By size"
+    )
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(3, description="passes over the rows")
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size")
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size and the method")
     batch: Count = Field(8, description="rows a step; small sets want small batches")
     batch_tokens: Count = Field(4096, description="tokens a step, padding included: long rows come in smaller batches, which bounds memory")
     rank: Annotated[int, Field(ge=1, le=512)] = Field(16, description="LoRA rank: room to learn, memory and time grow with it")
@@ -102,6 +108,7 @@ class TrainSettings(Strict):
     rslora: bool = Field(False, description="alpha / sqrt(rank) in its place (rsLoRA), so that a larger rank learns no slower")
     dora: bool = Field(False, description="trains each weight row's length apart from its direction (DoRA); costs time in every step")
     targets: Targets = Field("all", description="linear layers that get LoRA: all, those of attention, or those of the MLP, which train faster")
+    embeddings: bool = Field(False, description="trains the embeddings and the head whole beside the adapter, at a tenth of the rate; costs memory")
     first_layer: Annotated[int, Field(ge=0)] | None = Field(None, description="layers below it stay as they are, unpropagated; by the base's size")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
     neftune: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="noise on the embeddings while it trains (NEFTune's alpha, often 5)")
@@ -122,6 +129,10 @@ class TrainSettings(Strict):
         """What the adapter's product is multiplied by."""
         return lora_scale(self.rank, self.alpha, rslora=self.rslora)
 
+    def that_count(self) -> dict[str, Any]:
+        """The settings that have a say: where every weight is trained, none of an adapter."""
+        return self.model_dump(exclude=set(LORA_ONLY) if self.method == "full" else None)
+
     @property
     def seconds(self) -> float | None:
         """The budget in seconds."""
@@ -134,7 +145,10 @@ class TrainSettings(Strict):
         if self.first_layer is not None and self.first_layer >= base.layers:
             raise RecipeError(f"train.first_layer is {self.first_layer}, but {base.name} has {base.layers} layers", f"choose 0 to {base.layers - 1}")
         size = next(size for size in BY_SIZE if base.weights <= size.weights)
-        by_size = {"method": size.method, "learning_rate": size.learning_rate, "first_layer": int(base.layers * size.frozen)}
+        method = self.method or size.method
+        rate = size.learning_rate / WHOLE if method == "full" else size.learning_rate
+        frozen = 0.0 if method == "full" or self.embeddings else size.frozen
+        by_size = {"method": method, "learning_rate": rate, "first_layer": int(base.layers * frozen)}
         return self.model_copy(update={name: value for name, value in by_size.items() if getattr(self, name) is None})
 
 
@@ -264,6 +278,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     tree = read_mapping(path)
     apply_overrides(tree, overrides, Path.cwd())
     recipe = validated(tree, Recipe, path, overrides)
+    _require_no_idle_keys(recipe.train)
     folder = path.resolve().parent
 
     def absolute(value: str) -> str:
@@ -284,6 +299,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     return loaded
 
 
+def _require_no_idle_keys(train: TrainSettings) -> None:
+    if idle := [f"train.{key}" for key in LORA_ONLY if key in train.model_fields_set and train.method == "full"]:
+        raise RecipeError(f"train.method is full, which trains every weight and has no adapter: {', '.join(idle)} would do nothing",
+                          "take out what is named, or write train.method: lora")  # fmt: skip
+
+
 def _must_exist(value: str, key: str) -> Path:
     return find_files(value, key)[0]
 
@@ -291,5 +312,6 @@ def _must_exist(value: str, key: str) -> Path:
 def resolved_text(loaded: LoadedRecipe, base_fingerprint: str) -> str:
     """The recipe as YAML with every value filled in, the base's fingerprint and a sha256 for every file."""
     tree = loaded.recipe.model_dump(mode="json")
+    tree["train"] = loaded.recipe.train.that_count()
     tree["pinned"] = {"base": base_fingerprint, **loaded.hashes}
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

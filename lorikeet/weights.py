@@ -11,6 +11,14 @@ QUANTISED = "quantised.json"
 """Beside every GGUF of an export: what is inside (bits a weight, tensor types, fall-backs, same-as)."""
 
 
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def is_adapter(trained: Path) -> bool:
+    """Whether what training left in a folder is an adapter to be put on its base; if not it is a whole model: config.json and model*.safetensors."""
+    return (trained / ADAPTER_CONFIG).is_file()
+
+
 def lora_scale(rank: float, alpha: float, *, rslora: bool) -> float:
     """What an adapter's product B A is multiplied by: alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) with rsLoRA (Kalajdzievski 2023)."""
     return float(alpha) / (rank**0.5 if rslora else rank)

@@ -19,7 +19,7 @@ from lorikeet.suite import Suite
 from lorikeet.weights import Base
 
 
-def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSettings, suite: Suite, seed: int,
+def run(data: Artifact, base: Base, trained: Artifact, settings: EvaluateSettings, suite: Suite, seed: int,
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine the base, then the tuned model, with the same questions."""
     rows = read_rows(data)
@@ -27,7 +27,7 @@ def run(data: Artifact, base: Base, adapter: Artifact, settings: EvaluateSetting
     tokens = held_out_tokens(data)
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
     evidence, answers, losses = Evidence(), [], {}
-    for subject, path in (("base", None), ("tuned", adapter.path)):
+    for subject, path in (("base", None), ("tuned", trained.path)):
         engine = TorchEngine(base.path, path, machine.threads(here.threads))
         progress.say(f"  {subject}: held-out loss over {len(tokens)} rows, {len(questions)} questions")
         losses[subject] = engine.losses(tokens)
