@@ -124,14 +124,19 @@ def main(base: Path, trained: Path, out: Path, name: str) -> None:
 
         def index_tensors(self, remote_hf_model_id: str | None = None) -> dict[str, Callable[[], torch.Tensor]]:
             tensors: dict[str, Callable[[], torch.Tensor]] = super().index_tensors(remote_hf_model_id=remote_hf_model_id)
-            missing = sorted(set(made) - set(tensors))
+            placed = made if is_adapter(trained) else self._named(made)
+            missing = sorted(set(placed) - set(tensors))
             if missing:
                 raise ModelError(f"training changed {missing[0]}, which this base does not have", "use it with the base it was trained from")
-            for weight, change in made.items():
+            for weight, change in placed.items():
                 tensors[weight] = _changed(tensors[weight], weight, change)
                 if tied and isinstance(change, Whole) and weight.endswith("embed_tokens.weight"):
                     tensors.pop(_HEAD, None)  # some bases store it a second time; the file's reader takes the embeddings
             return tensors
+
+        def _named(self, saved: dict[str, Delta | Whole]) -> dict[str, Delta | Whole]:
+            """A whole model's weights as the converter names the base's: transformers saves the text part of some models under the names of the whole."""
+            return {kept[0]: change for name, change in saved.items() if (kept := self.filter_tensors((name, lambda: None)))}
 
     def _changed(source: Callable[[], torch.Tensor], weight: str, change: Delta | Whole) -> Callable[[], torch.Tensor]:
         def changed() -> torch.Tensor:

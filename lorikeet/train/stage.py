@@ -102,9 +102,10 @@ def disk_needed(model: PeftModel | PreTrainedModel, settings: TrainSettings) -> 
 
 def keep(model: PeftModel | PreTrainedModel, folder: Path) -> None:
     """Weights and config, byte for byte the same each time: PEFT writes its set of target modules in any order."""
-    model.save_pretrained(folder)
     if not isinstance(model, PeftModel):
+        model.save_pretrained(folder)
         return
+    model.save_pretrained(folder, save_embedding_layers=False)  # else PEFT asks the Hub for the base; trained embeddings are written all the same
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
