@@ -146,7 +146,7 @@ class TrainSettings(Strict):
             raise RecipeError(f"train.first_layer is {self.first_layer}, but {base.name} has {base.layers} layers", f"choose 0 to {base.layers - 1}")
         size = next(size for size in BY_SIZE if base.weights <= size.weights)
         method = self.method or size.method
-        rate = size.learning_rate / WHOLE if method == "full" else size.learning_rate
+        rate = round(size.learning_rate / WHOLE, 12) if method == "full" else size.learning_rate
         frozen = 0.0 if method == "full" or self.embeddings else size.frozen
         by_size = {"method": method, "learning_rate": rate, "first_layer": int(base.layers * frozen)}
         return self.model_copy(update={name: value for name, value in by_size.items() if getattr(self, name) is None})

@@ -121,6 +121,44 @@ def test_whole_matrices_too_are_the_same_after_two_kills(tiny_recipe: Path, tmp_
     assert fingerprints(disturbed) == fingerprints(plain)
 
 
+@pytest.mark.parametrize("change", ["method=full", "embeddings=true"])
+def test_what_is_trained_whole_is_what_others_read_and_what_is_exported(tiny_recipe: Path, tiny_base: Path, tmp_path: Path, change: str) -> None:
+    """The best checkpoint, by its held-out loss; read by transformers or PEFT alone it has the logits of the evaluation, and the F16 file is held to them."""
+    import pyarrow.parquet
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from lorikeet.engine.torch_engine import TorchEngine
+    from lorikeet.weights import is_adapter
+
+    out = tmp_path / "run"
+    changes = ("--set", f"train.{change}", "--set", "train.epochs=4", "--set", "train.learning_rate=0.05", "--set", "train.schedule=constant")
+    done = lorikeet("export", tiny_recipe, "--out", out, *changes, "--set", "export.quantisations=[]")
+    assert done.returncode == 0, done.stderr
+    (trained,), (exported,), (data,) = out.glob("train-*"), out.glob("export-F16-*"), out.glob("data-*")
+    assert is_adapter(trained) == (change != "method=full")
+    assert json.loads((exported / "parity.json").read_text())["kl"] < 1e-4
+
+    fresh = AutoModelForCausalLM.from_pretrained(tiny_base if is_adapter(trained) else trained, dtype=torch.float32)
+    plain = PeftModel.from_pretrained(fresh, trained).eval() if is_adapter(trained) else fresh.eval()
+    engine, ids = TorchEngine(tiny_base, trained, 1), list(range(100, 130))
+    with torch.inference_mode():
+        theirs = plain(input_ids=torch.tensor([ids])).logits[0]
+    torch.testing.assert_close(engine.logits(ids), theirs, rtol=1e-4, atol=1e-4)
+    assert (theirs - TorchEngine(tiny_base, None, 1).logits(ids)).abs().max() > 0.1
+
+    told = json.loads((trained / "training.json").read_text())
+    held_out = {entry["step"]: entry["eval_loss"] for entry in told["log"] if "eval_loss" in entry}
+    rows = [r for r in pyarrow.parquet.read_table(data / "tokens.parquet").to_pylist() if r["split"] == "validation"]
+    losses = engine.losses([(row["ids"], row["supervised"]) for row in rows])
+    assert told["best_step"] == min(held_out, key=lambda step: held_out[step])
+    assert sum(loss for loss, _ in losses) / sum(n for _, n in losses) == pytest.approx(held_out[told["best_step"]], rel=1e-4)
+    told_by = lorikeet("diagnose", out)
+    assert told_by.returncode == 0, told_by.stderr
+    assert ("alpha over rank" in told_by.stdout) == is_adapter(trained)
+
+
 def test_two_runs_in_one_folder_are_refused(tiny_recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = subprocess.Popen(

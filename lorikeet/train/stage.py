@@ -103,6 +103,7 @@ def disk_needed(model: PeftModel | PreTrainedModel, settings: TrainSettings) -> 
 def keep(model: PeftModel | PreTrainedModel, folder: Path) -> None:
     """Weights and config, byte for byte the same each time: PEFT writes its set of target modules in any order."""
     if not isinstance(model, PeftModel):
+        model.config.use_cache = True  # the trainer switches it off, and would leave a model that answers slowly
         model.save_pretrained(folder)
         return
     model.save_pretrained(folder, save_embedding_layers=False)  # else PEFT asks the Hub for the base; trained embeddings are written all the same
