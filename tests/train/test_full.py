@@ -143,3 +143,35 @@ def test_room_for_the_checkpoints_of_a_whole_model_is_weights_and_two_moments_ea
     embeddings = 2 * 300 * 32
     lora, both = (with_adapter(base, TrainSettings(embeddings=e, first_layer=0), torch.float32) for e in (False, True))
     assert disk_needed(both, TrainSettings(keep_checkpoints=1)) - disk_needed(lora, TrainSettings(keep_checkpoints=1)) == 4 * (2 * 3 * embeddings + embeddings)
+
+
+def test_embeddings_beside_an_adapter_get_a_tenth_of_its_rate_and_follow_its_schedule(tiny_base: Path, tmp_path: Path) -> None:
+    import torch
+    from datasets import Dataset
+
+    from lorikeet.bases import load_tokenizer
+    from lorikeet.train.lora import with_adapter
+    from lorikeet.train.schedule import Schedule
+    from lorikeet.train.sft import Batches, SupervisedTrainer, collate
+    from lorikeet.train.stage import arguments
+
+    settings = TrainSettings(embeddings=True, first_layer=0, learning_rate=1e-3)
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "length": 3}])
+    trainer = SupervisedTrainer(
+        batches=Batches([3], 1, 8, 7), schedule=lambda total: Schedule("constant", 0.5, total), train_dataset=rows, data_collator=collate,
+        model=with_adapter(base_of(tiny_base), settings, torch.float32), args=arguments(settings, 7, False, "adamw", tmp_path), eval_dataset=rows,
+        processing_class=load_tokenizer(base_of(tiny_base)),
+    )  # fmt: skip
+    optimiser = trainer.create_optimizer()
+    assert trainer.create_optimizer() is optimiser
+    schedule = trainer.create_scheduler(10)
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    rates: dict[bool, set[float]] = {True: set(), False: set()}
+    for _ in range(3):
+        optimiser.step()
+        schedule.step()
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            rates["embed_tokens" in names[id(parameter)]].add(round(group["lr"], 9))
+    assert rates == {True: {6e-5}, False: {6e-4}}
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len([p for p in trainer.model.parameters() if p.requires_grad])
