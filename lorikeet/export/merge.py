@@ -99,6 +99,26 @@ def without_tied_head(made: dict[str, Delta | Whole]) -> dict[str, Delta | Whole
     return {name: change for name, change in made.items() if name != _HEAD}
 
 
+def _changed(source: Callable[[], Any], weight: str, change: Delta | Whole, lazy: Callable[[Any], Any]) -> Callable[[], Any]:
+    """A base's weight as training changed it, made when it is asked for; `lazy` makes the converter's kind of tensor of one of torch's."""
+    import torch
+
+    def changed() -> Any:
+        before = source()
+        shape = tuple(change.tensor.shape) if isinstance(change, Whole) else (change.b.shape[0], change.a.shape[1])
+        if tuple(before.shape) != shape:
+            raise ModelError(f"what was trained for {weight} is of {shape}, the base's weight of {tuple(before.shape)}",
+                             "use it with the base it was trained from")  # fmt: skip
+        if isinstance(change, Whole):
+            return lazy(change.tensor)
+        after = before.to(torch.float32) + (lazy(change.b) @ lazy(change.a)) * change.scale
+        if change.lengths is None:
+            return after
+        return after * (lazy(change.lengths) / after.square().sum(1).sqrt())[:, None]
+
+    return changed
+
+
 def main(base: Path, trained: Path, out: Path, name: str) -> None:
     """Write an F16 GGUF of the base and what was trained."""
     folder = converter_folder()
@@ -129,7 +149,7 @@ def main(base: Path, trained: Path, out: Path, name: str) -> None:
             if missing:
                 raise ModelError(f"training changed {missing[0]}, which this base does not have", "use it with the base it was trained from")
             for weight, change in placed.items():
-                tensors[weight] = _changed(tensors[weight], weight, change)
+                tensors[weight] = _changed(tensors[weight], weight, change, LazyTorchTensor.from_eager)
                 if tied and isinstance(change, Whole) and weight.endswith("embed_tokens.weight"):
                     tensors.pop(_HEAD, None)  # some bases store it a second time; the file's reader takes the embeddings
             return tensors
@@ -137,22 +157,6 @@ def main(base: Path, trained: Path, out: Path, name: str) -> None:
         def _named(self, saved: dict[str, Delta | Whole]) -> dict[str, Delta | Whole]:
             """A whole model's weights as the converter names the base's: transformers saves the text part of some models under the names of the whole."""
             return {kept[0]: change for name, change in saved.items() if (kept := self.filter_tensors((name, lambda: None)))}
-
-    def _changed(source: Callable[[], torch.Tensor], weight: str, change: Delta | Whole) -> Callable[[], torch.Tensor]:
-        def changed() -> torch.Tensor:
-            before = source()
-            shape = tuple(change.tensor.shape) if isinstance(change, Whole) else (change.b.shape[0], change.a.shape[1])
-            if tuple(before.shape) != shape:
-                raise ModelError(f"what was trained for {weight} is of {shape}, the base's weight of {tuple(before.shape)}",
-                                 "use it with the base it was trained from")  # fmt: skip
-            if isinstance(change, Whole):
-                return LazyTorchTensor.from_eager(change.tensor)
-            after = before.to(torch.float32) + (LazyTorchTensor.from_eager(change.b) @ LazyTorchTensor.from_eager(change.a)) * change.scale
-            if change.lengths is None:
-                return after
-            return after * (LazyTorchTensor.from_eager(change.lengths) / after.square().sum(1).sqrt())[:, None]
-
-        return changed
 
     with torch.inference_mode():
         Merged(base, gguf.LlamaFileType.MOSTLY_F16, out, model_name=name).write()
