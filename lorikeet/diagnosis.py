@@ -17,9 +17,9 @@ import numpy as np
 from lorikeet.artifact import MANIFEST, RUN
 from lorikeet.errors import RecipeError
 from lorikeet.evidence import Finding
-from lorikeet.weights import lora_scale
+from lorikeet.weights import ADAPTER_CONFIG, is_adapter, lora_scale
 
-STATE, TRAINING, ADAPTER = "trainer_state.json", "training.json", "adapter_config.json"
+STATE, TRAINING = "trainer_state.json", "training.json"
 ENOUGH = 10
 """Logged losses below which nothing is said of their course."""
 BLOCKS = 10
@@ -121,10 +121,10 @@ def _clip(folder: Path) -> dict[str, Any]:
 
 def _adapter(folder: Path) -> dict[str, Any]:
     """Alpha over rank, and how far the adapter's second matrices moved from nought, where an adapter lies beside the log."""
-    config, weights = folder / ADAPTER, folder / "adapter_model.safetensors"
-    if not config.is_file():
+    weights = folder / "adapter_model.safetensors"
+    if not is_adapter(folder):
         return {}
-    raw = json.loads(config.read_text(encoding="utf-8"))
+    raw = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     rank, alpha = raw.get("r"), raw.get("lora_alpha")
     told: dict[str, Any] = {"scale": lora_scale(rank, alpha, rslora=bool(raw.get("use_rslora")))} if rank and alpha else {}
     return {**told, "moved": _moved(weights)} if weights.is_file() else told
@@ -225,7 +225,7 @@ def _course(log: Log) -> list[Finding]:
     share = max(3, len(log.loss) // 5)
     first, end = float(np.median(log.loss[: max(3, len(log.loss) // 20)])), float(np.median(log.loss[-share:]))
     if abs(first - end) < FALL * first:
-        cure = f"the learning rate{rate} is too low for so few steps: try three times as much; and see that the adapter is trained at all"
+        cure = f"the learning rate{rate} is too low for so few steps: try three times as much; and see that what should be trained is"
         return [Finding("warning", f"the training loss hardly moved: {first:.3g} at first, {end:.3g} at the end", code="train.rate.low", cure=cure)]
     return []
 

@@ -12,12 +12,14 @@ from lorikeet import statistics
 from lorikeet.artifact import RUN
 from lorikeet.errors import RecipeError
 from lorikeet.exam import Answer, Set, read_answers
+from lorikeet.recipe import LORA_ONLY
 from lorikeet.statistics import Interval
 
 RESOLVED, ANSWERS = "recipe.resolved.yaml", "answers.jsonl"
 _MODEL, _EXAM = ("base", "seed", "persona", "data", "train"), ("evaluate", "audit")
-_PATHS = ("persona", "base", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "audit.suite")
+_PATHS = ("persona", "base", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
 """Keys that name files or a base: what they hold is compared, not what it is called."""
+_ADAPTERS = {f"train.{key}" for key in LORA_ONLY}
 ASKED: tuple[tuple[Set, str], ...] = (
     ("taught", "probes that pass"), ("oblique", "oblique probes that pass"), ("outside", "other matters turned away"),
     ("near", "near misses turned away"), ("never", "never taught, turned away"),
@@ -55,8 +57,12 @@ class Diff:
 
     @property
     def causes(self) -> list[str]:
-        """What may be the cause of a difference in the answers; rank and alpha that change together by one factor are one."""
+        """What may be the cause of a difference in the answers. Rank and alpha that change together by one factor are one, and what the method of one run
+        alone has a setting for is the method.
+        """
         keys = {d.key: d for d in self.model}
+        if "train.method" in keys:
+            keys = {key: d for key, d in keys.items() if key not in _ADAPTERS or None not in (d.first, d.second)}
         both = keys.get("train.rank"), keys.get("train.alpha")
         if both[0] and both[1] and _ratio(both[0]) == _ratio(both[1]):
             del keys["train.alpha"]
@@ -77,7 +83,7 @@ def diff(first: Path, second: Path) -> Diff:
     runs = [run_of(path) for path in (first, second)]
     differing = _differing(_keys(first), _keys(second))
     return Diff(
-        [d for d in differing if d.key.split(".")[0] in _MODEL or d.key.startswith("rows of ") or d.key in ("the base", "the persona")],
+        [d for d in differing if d.key.split(".")[0] in _MODEL or d.key.startswith("rows of ") or d.key in ("the base", "the persona", "the adapter")],
         [d for d in differing if d.key.split(".")[0] in _EXAM or d.key == "the suite"],
         _differing(*(run.get("versions", {}) for run in runs)),
         list(_compared(_answers(first, runs[0]), _answers(second, runs[1]))),
@@ -104,7 +110,7 @@ def _keys(path: Path) -> dict[str, object]:
     tree = yaml.safe_load((path / RESOLVED).read_text(encoding="utf-8"))
     pinned = {str(key): str(value)[:12] for key, value in tree.pop("pinned", {}).items()}
     flat = {key: value for key, value in _flat(tree) if key not in _PATHS and not key.startswith(("name", "machine", "export"))}
-    held = {"base": "the base", "persona": "the persona", "audit.suite": "the suite"}
+    held = {"base": "the base", "persona": "the persona", "train.adapter": "the adapter", "audit.suite": "the suite"}
     for key, value in pinned.items():
         name = held.get(key) or f"rows of {key.partition(':')[0]}"
         flat[name] = f"{flat[name]} {value}" if name in flat else value

@@ -136,7 +136,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
         splits["objective"] = r.train.objective
     began: dict[str, Json] = {"adapter": recipe.hashes.get("train.adapter")}
     trains: dict[str, Json] = {
-        **r.train.model_dump(),
+        **r.train.that_count(),
         **began,
         "precision": machine.precision(r.train.precision),
         "optimiser": machine.optimiser(r.train.optimiser),

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -21,7 +21,7 @@ NAME = r"^[a-z0-9][a-z0-9-]*$"
 PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
 """Keys whose values may be paths."""
 Part = Literal["all", "attention", "mlp"]
-Method = Literal["lora", "qlora"]
+Method = Literal["lora", "qlora", "full"]
 Objective = Literal["sft", "kto", "dpo"]
 Optimiser = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 Decay = Literal["cosine", "linear", "constant"]
@@ -96,6 +96,10 @@ BY_SIZE = (
     Size(math.inf, "qlora", 1e-4, 0.0, "QLoRA's rate for 33 and 65 billion weights (the same table)"),
 )
 """Rank and alpha are not in it: what has to be learned decides them, not the base's size."""
+WHOLE = 10
+"""Weights that are trained whole, all of them or the embeddings beside an adapter, get LoRA's rate divided by it (Schulman et al. 2025)."""
+LORA_ONLY = ("rank", "alpha", "rslora", "dora", "targets", "dropout", "embeddings", "adapter")
+"""Keys of the train section that have no say where every weight is trained."""
 
 
 PREFERRING = 0.1
@@ -103,14 +107,16 @@ PREFERRING = 0.1
 
 
 class TrainSettings(Strict):
-    """LoRA by TRL's trainers. See docs/train.md for what each costs."""
+    """What is trained by TRL's trainers, and how. See docs/train.md for what each costs."""
 
-    method: Method | None = Field(None, description="lora, or qlora, which holds the frozen base in 4 bits (NF4) as it trains; by the base's size")
+    method: Method | None = Field(
+        None, description="lora; qlora, which holds the frozen base in 4 bits (NF4) as it trains; or full: every weight, no adapter. By size"
+    )
     objective: Objective = Field("sft", description="sft: learn the answers; kto: from liked and disliked ones; dpo: from pairs of a better and a worse one")
     beta: Annotated[float, Field(gt=0, le=10)] = Field(0.1, description="kto and dpo: how near it stays to where it began; smaller moves further")
     adapter: Named | None = Field(None, description="an adapter to go on from: a run folder, or a folder with adapter_config.json; relative to the recipe")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(3, description="passes over the rows")
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size")
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size and the method")
     batch: Count = Field(8, description="rows a step; small sets want small batches")
     batch_tokens: Count = Field(4096, description="tokens a step, padding included: long rows come in smaller batches, which bounds memory")
     rank: Annotated[int, Field(ge=1, le=512)] = Field(16, description="LoRA rank: room to learn, memory and time grow with it")
@@ -120,6 +126,7 @@ class TrainSettings(Strict):
     targets: Annotated[Part | list[str], BeforeValidator(_targets)] = Field(
         "all", description="linear layers that get LoRA: all, those of attention, those of the mlp, or a list of their names"
     )
+    embeddings: bool = Field(False, description="trains the embeddings and the head whole beside the adapter, at a tenth of the rate; costs memory")
     first_layer: Annotated[int, Field(ge=0)] | None = Field(None, description="layers below it stay as they are, unpropagated; by the base's size")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
     neftune: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="noise on the embeddings while it trains (NEFTune's alpha, often 5)")
@@ -155,6 +162,10 @@ class TrainSettings(Strict):
         """What the adapter's product is multiplied by."""
         return lora_scale(self.rank, self.alpha, rslora=self.rslora)
 
+    def that_count(self) -> dict[str, Any]:
+        """The settings that have a say: where every weight is trained, none of an adapter."""
+        return self.model_dump(exclude=set(LORA_ONLY) if self.method == "full" else None)
+
     @property
     def seconds(self) -> float | None:
         """The budget in seconds."""
@@ -167,8 +178,10 @@ class TrainSettings(Strict):
         if self.first_layer is not None and self.first_layer >= base.layers:
             raise RecipeError(f"train.first_layer is {self.first_layer}, but {base.name} has {base.layers} layers", f"choose 0 to {base.layers - 1}")
         size = next(size for size in BY_SIZE if base.weights <= size.weights)
-        rate = size.learning_rate * (1.0 if self.objective == "sft" else PREFERRING)
-        by_size = {"method": size.method, "learning_rate": rate, "first_layer": int(base.layers * size.frozen)}
+        method = self.method or size.method
+        rate = round(size.learning_rate / (WHOLE if method == "full" else 1) * (1 if self.objective == "sft" else PREFERRING), 12)
+        frozen = 0.0 if method == "full" or self.embeddings else size.frozen
+        by_size = {"method": method, "learning_rate": rate, "first_layer": int(base.layers * frozen)}
         return self.model_copy(update={name: value for name, value in by_size.items() if getattr(self, name) is None})
 
 
@@ -303,6 +316,7 @@ def recipe_of(tree: dict[str, object], path: Path, overrides: Sequence[str] = ()
     """The same from the mapping that a recipe at `path` holds."""
     apply_overrides(tree, overrides, Path.cwd())
     recipe = validated(tree, Recipe, path, overrides)
+    _require_keys_that_go_together(recipe.train)
     folder = path.resolve().parent
 
     def absolute(value: str) -> str:
@@ -326,6 +340,15 @@ def recipe_of(tree: dict[str, object], path: Path, overrides: Sequence[str] = ()
     return loaded
 
 
+def _require_keys_that_go_together(train: TrainSettings) -> None:
+    if idle := [f"train.{key}" for key in LORA_ONLY if key in train.model_fields_set and train.method == "full"]:
+        raise RecipeError(f"train.method is full, which trains every weight and has no adapter: {', '.join(idle)} would do nothing",
+                          "take out what is named, or write train.method: lora")  # fmt: skip
+    if train.objective != "sft" and (train.method == "full" or train.embeddings):
+        what = "train.method: full" if train.method == "full" else "train.embeddings"
+        raise RecipeError(f"train.objective is {train.objective}, which trains an adapter alone, and not by {what}", f"leave {what} out, or learn with sft")
+
+
 def _must_exist(value: str, key: str) -> Path:
     return find_files(value, key)[0]
 
@@ -333,5 +356,6 @@ def _must_exist(value: str, key: str) -> Path:
 def resolved_text(loaded: LoadedRecipe, base_fingerprint: str) -> str:
     """The recipe as YAML with every value filled in, the base's fingerprint and a sha256 for every file."""
     tree = loaded.recipe.model_dump(mode="json")
+    tree["train"] = loaded.recipe.train.that_count()
     tree["pinned"] = {"base": base_fingerprint, **loaded.hashes}
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

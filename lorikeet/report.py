@@ -173,8 +173,23 @@ def _training(made: Artifact, run: Mapping[str, Any]) -> dict[str, Any]:
     step = next(step for step in run["steps"] if step["name"] == "train")
     held_out = [(int(e["step"]), e["eval_loss"]) for e in told["log"] if "eval_loss" in e]
     curves = [_curve(told["log"], "Loss", float), _curve(told["log"], "Perplexity", math.exp)]
+    how = _how_trained(made.manifest.settings)
     diagnosis = [asdict(finding) for finding in diagnose(read_log(made.path))]
-    return {**told, "settings": made.manifest.settings, "cost": step, "held_out": held_out, "curves": [c for c in curves if c], "diagnosis": diagnosis}
+    return {
+        **told,
+        "how": how,
+        "settings": made.manifest.settings,
+        "cost": step,
+        "held_out": held_out,
+        "curves": [c for c in curves if c],
+        "diagnosis": diagnosis,
+    }
+
+
+def _how_trained(settings: Mapping[str, Any]) -> str:
+    if settings.get("method") == "full":
+        return f"Full training from layer {settings['first_layer']} on, without adapter" if settings.get("first_layer") else "Full training, without adapter"
+    return f"LoRA of rank {settings['rank']}" + (" and whole embeddings" if settings.get("embeddings") else "")
 
 
 def _curve(log: Sequence[Mapping[str, float]], title: str, change: Callable[[float], float]) -> Curve | None:

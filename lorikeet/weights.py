@@ -14,6 +14,14 @@ QUANTISED = "quantised.json"
 """Beside every GGUF of an export: what is inside (bits a weight, tensor types, fall-backs, same-as)."""
 
 
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def is_adapter(trained: Path) -> bool:
+    """Whether what training left in a folder is an adapter to be put on its base; if not it is a whole model: config.json and model*.safetensors."""
+    return (trained / ADAPTER_CONFIG).is_file()
+
+
 def lora_scale(rank: float, alpha: float, *, rslora: bool) -> float:
     """What an adapter's product B A is multiplied by: alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) with rsLoRA (Kalajdzievski 2023)."""
     return float(alpha) / (rank**0.5 if rslora else rank)
@@ -121,13 +129,15 @@ class AdapterShape(NamedTuple):
     alpha: float
     rslora: bool
     dora: bool
+    embeddings: bool
 
 
 def adapter_shape(folder: Path) -> AdapterShape:
     """The shape of the adapter in a folder; ModelError where its settings cannot be read."""
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        return AdapterShape(int(config["r"]), float(config["lora_alpha"]), bool(config.get("use_rslora")), bool(config.get("use_dora")))
+        flags = (bool(config.get(key)) for key in ("use_rslora", "use_dora", "modules_to_save"))
+        return AdapterShape(int(config["r"]), float(config["lora_alpha"]), *flags)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / ADAPTER_CONFIG} cannot be read: {error!r}", "name an adapter saved by PEFT or by `lorikeet train`") from error
 

@@ -60,6 +60,17 @@ def test_one_thing_that_differs_is_the_cause(tmp_path: Path, change: dict[str, A
     assert f"one cause: {cause}" in told(found, "a", "b")
 
 
+def test_settings_that_one_method_alone_has_are_part_of_the_method(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "a", 20, change={"train.method": "lora"}), run(tmp_path / "b", 38, change={"train.method": "full"})
+    resolved = other / "recipe.resolved.yaml"
+    tree = yaml.safe_load(resolved.read_text())
+    del tree["train"]["rank"], tree["train"]["alpha"]
+    resolved.write_text(yaml.safe_dump(tree))
+    found = diff(one, other)
+    assert found.causes == ["train.method"]
+    assert "one cause: train.method" in told(found, "a", "b")
+
+
 def test_of_two_things_neither_is_and_the_run_that_is_missing_is_named(tmp_path: Path) -> None:
     found = diff(run(tmp_path / "a", 20), run(tmp_path / "b", 38, change={"train.rank": 64, "train.epochs": 3}))
     assert found.causes == ["train.epochs", "train.rank"]

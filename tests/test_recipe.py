@@ -330,6 +330,30 @@ def test_what_is_left_open_is_filled_in_by_the_size_of_the_base(recipe_file: Pat
     assert (chosen.method, chosen.learning_rate, chosen.first_layer) == ("lora", 0.01, 3)
 
 
+def test_weights_that_are_trained_whole_get_a_tenth_of_the_rate_and_no_layer_is_frozen(recipe_file: Path) -> None:
+    base = Base(Path("/nowhere"), "b", "f", "here", "unknown", 135_000_000, 30)
+    full = load_recipe(recipe_file, ["train.method=full"]).for_base(base).recipe.train
+    assert (full.method, full.learning_rate, full.first_layer) == ("full", 3e-4, 0)
+    chosen = load_recipe(recipe_file, ["train.method=full", "train.learning_rate=1e-5", "train.first_layer=20"]).for_base(base).recipe.train
+    assert (chosen.learning_rate, chosen.first_layer) == (1e-5, 20)
+    beside = load_recipe(recipe_file, ["train.embeddings=true"]).for_base(base).recipe.train
+    assert (beside.method, beside.learning_rate, beside.first_layer) == ("lora", 3e-3, 0)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_keys_of_an_adapter_are_errors_where_there_is_none_and_stand_in_no_key(recipe_file: Path, method: str) -> None:
+    sets = [f"train.method={method}", "train.dora=true", "train.rank=16", "train.neftune=5"]
+    if method == "full":
+        with pytest.raises(RecipeError, match=r"has no adapter: train\.rank, train\.dora would do nothing"):
+            load_recipe(recipe_file, sets)
+    else:
+        assert load_recipe(recipe_file, sets).recipe.train.dora
+    loaded = load_recipe(recipe_file, [sets[0], sets[-1]])
+    told = yaml.safe_load(resolved_text(loaded, "f"))["train"]
+    assert told == loaded.recipe.train.that_count()
+    assert ("rank" in told, "embeddings" in told, told["neftune"]) == (method != "full", method != "full", 5)
+
+
 def test_the_table_by_size_stands_in_the_docs() -> None:
     told = (Path(__file__).parent.parent / "docs" / "recipe.md").read_text(encoding="utf-8")
     for size in BY_SIZE:

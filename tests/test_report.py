@@ -53,11 +53,11 @@ class FakeRun:
         )
         self.finish(part, "data")
 
-    def train(self) -> None:
+    def train(self, settings: dict[str, Json] | None = None) -> None:
         part = self.part("train")
         log = [{"step": s, "epoch": s / 20, "loss": 3 / s} for s in range(1, 21)] + [{"step": 20, "epoch": 1.0, "eval_loss": 0.2}]
         write_json(part / "training.json", {"steps": 20, "best_step": 20, "trainable_parameters": 4000, "precision": "fp32", "log": log})
-        self.finish(part, "train", {"rank": 4, "learning_rate": 0.002})
+        self.finish(part, "train", {"learning_rate": 0.002, **(settings or {"rank": 4})})
 
     def evaluate(self) -> None:
         part = self.part("evaluate")
@@ -184,6 +184,20 @@ def test_a_blocked_file_is_quoted_with_the_rule_it_breaks(fake: FakeRun) -> None
 
 def test_a_measure_without_a_human_name_is_shown_by_its_own(fake: FakeRun) -> None:
     assert "benchmark.arc_challenge.acc" in whole(fake, "approved")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rank": 4}, "LoRA of rank 4: 4,000 weights were trained"),
+        ({"rank": 4, "method": "lora", "embeddings": True}, "LoRA of rank 4 and whole embeddings: 4,000"),
+        ({"method": "full", "first_layer": 0}, "Full training, without adapter: 4,000"),
+        ({"method": "full", "first_layer": 7}, "Full training from layer 7 on, without adapter: 4,000"),
+    ],
+)
+def test_the_page_says_what_was_trained(fake: FakeRun, settings: dict[str, Json], words: str) -> None:
+    fake.train(settings)
+    assert words in fake.page()
 
 
 def test_the_diagnosis_of_the_training_is_shown(fake: FakeRun) -> None:

@@ -2,7 +2,7 @@
 
 llamacpp  a GGUF, many answers in lock step, the same answer every time (exams, audits)
 server    a GGUF in llama.cpp's native server, streaming to many readers at once (chat, serve)
-torch_engine  a folder of safetensors with or without an adapter (evaluation before export)
+torch_engine  a folder of safetensors, or what was trained from it (evaluation before export)
 scripted  answers from a table, for tests
 """
 

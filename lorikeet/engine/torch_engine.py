@@ -1,4 +1,4 @@
-"""A folder of safetensors, with or without an adapter, by transformers and PEFT: for evaluation before export."""
+"""A folder of safetensors, or what was trained from it, by transformers and PEFT: for evaluation before export."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from transformers import logging as transformers_logging
 
 from lorikeet import processes
 from lorikeet.engine import Prompt, Reply, Sampling
+from lorikeet.weights import is_adapter
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -32,16 +33,19 @@ def load_model(folder: Path, dtype: torch.dtype, *, four_bit: bool = False) -> P
 
 
 class TorchEngine:
-    """A model in memory. batch: answers written at the same time, padded on the left."""
+    """A model in memory: the base, or what was trained from it (an adapter, or a whole model). batch: answers written at the same time, padded on the left."""
 
-    def __init__(self, base: Path, adapter: Path | None, threads: int, batch: int = 32, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, base: Path, trained: Path | None, threads: int, batch: int = 32, dtype: torch.dtype = torch.float32) -> None:
         torch.set_num_threads(threads)
         self.tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.model = load_model(base, dtype)
-        if adapter is not None:
-            self.model = PeftModel.from_pretrained(self.model, adapter).merge_and_unload()
+        if trained is None or is_adapter(trained):
+            self.model = load_model(base, dtype)
+            if trained is not None:
+                self.model = PeftModel.from_pretrained(self.model, trained).merge_and_unload()
+        else:
+            self.model = load_model(trained, dtype)
         self.model.eval()
         self._batch = batch
         wanted = self.model.generation_config.eos_token_id

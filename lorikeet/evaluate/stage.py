@@ -19,7 +19,7 @@ from lorikeet.suite import Suite
 from lorikeet.weights import Base
 
 
-def run(data: Artifact, base: Base, adapter: Artifact, began: Path | None, settings: EvaluateSettings, suite: Suite, seed: int,
+def run(data: Artifact, base: Base, trained: Artifact, began: Path | None, settings: EvaluateSettings, suite: Suite, seed: int,
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
     """Examine the base, then the tuned model, with the same questions; where it learned from judgements, hold it against what it `began` from."""
     rows = read_rows(data)
@@ -28,7 +28,7 @@ def run(data: Artifact, base: Base, adapter: Artifact, began: Path | None, setti
     sampling = Sampling(max_tokens=settings.max_new_tokens, seed=seed)
     evidence, answers, losses = Evidence(), [], {}
     rated, moved = held_out_ratings(data), {}
-    for subject, path in (("base", None), ("tuned", adapter.path)):
+    for subject, path in (("base", None), ("tuned", trained.path)):
         engine = TorchEngine(base.path, path, machine.threads(here.threads))
         progress.say(f"  {subject}: held-out loss over {len(tokens)} rows, {len(questions)} questions")
         losses[subject] = engine.losses(tokens)

@@ -1,1 +1,1 @@
-"""Base and adapter into GGUF files, each held against the model that was trained."""
+"""The base and what was trained into GGUF files, each held against the model that was trained."""

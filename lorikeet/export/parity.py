@@ -43,9 +43,9 @@ class Parity:
     largest_logit_difference: float
 
 
-def compare(gguf: Path, base: Path, adapter: Path | None, conversations: Sequence[Sequence[Message]], threads: int) -> Parity:
+def compare(gguf: Path, base: Path, trained: Path | None, conversations: Sequence[Sequence[Message]], threads: int) -> Parity:
     """Hold a GGUF against the HF model on a nasty corpus and on whole conversations."""
-    hf = TorchEngine(base, adapter, threads)
+    hf = TorchEngine(base, trained, threads)
     engine = LlamaCppEngine(gguf, threads, slots=1)
     try:
         texts = [*(Message("user", text).content for text in NASTY), *(m.content for talk in conversations for m in talk)]
@@ -90,4 +90,4 @@ def require(parity: Parity, path: Path) -> None:
                          "the chat template does not survive in llama.cpp; report it with the base's name")  # fmt: skip
     if parity.top1 < 0.99 or parity.kl > 1e-3:
         raise ModelError(f"{path.name}: next tokens agree on {parity.top1:.1%} of {parity.positions} positions only (KL {parity.kl:.2g})",
-                         "the adapter was merged wrongly or the architecture is not supported; report it with the base's name")  # fmt: skip
+                         "what was trained was merged wrongly or the architecture is not supported; report it with the base's name")  # fmt: skip

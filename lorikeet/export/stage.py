@@ -1,6 +1,6 @@
 """The export stage, one folder a quantisation: a GGUF, and quantised.json with what is really inside.
 
-F16 is made from base and adapter and held against the HF model (parity.json); every other file is made from F16.
+F16 is made from the base and what was trained, and held against the HF model (parity.json); every other file is made from F16.
 """
 
 import sys
@@ -19,18 +19,18 @@ from lorikeet.weights import QUANTISED, Base, gguf_of
 PARITY_ROWS = 4
 
 
-def run_f16(data: Artifact, base: Base, adapter: Artifact, name: str, here: MachineSettings, folder: Path, progress: Progress) -> None:
-    """Base and adapter to F16 in one pass, then parity with the model that was trained."""
+def run_f16(data: Artifact, base: Base, trained: Artifact, name: str, here: MachineSettings, folder: Path, progress: Progress) -> None:
+    """Base and what was trained to F16 in one pass, then parity with the model that was trained."""
     need_disk(folder, 2 * base.weights + 50_000_000, "the F16 file")
     target = folder / f"{name}-F16.gguf"
     process.run(
-        [sys.executable, "-m", "lorikeet.export.merge", str(base.path), str(adapter.path), str(target), name],
+        [sys.executable, "-m", "lorikeet.export.merge", str(base.path), str(trained.path), str(target), name],
         folder / NOTES / "converter.log",
         "read the converter's log in the folder's notes; the base's architecture may be unknown to it",
     )
     progress.say("  checking token ids, template and logits against the trained model")
     talks = [row.messages for row in read_rows(data) if row.part == "test" and row.kind == "taught"][:PARITY_ROWS]
-    parity = compare(target, base.path, adapter.path, talks, machine.threads(here.threads))
+    parity = compare(target, base.path, trained.path, talks, machine.threads(here.threads))
     require(parity, target)
     write_json(folder / "parity.json", asdict(parity))
     write_json(folder / QUANTISED, asdict(look_inside(target, "F16")))

@@ -1,1 +1,1 @@
-"""An adapter from tokens: TRL's SFTTrainer with LoRA, resumable, with the best checkpoint by held-out loss."""
+"""An adapter or a whole model from tokens: TRL's SFTTrainer, resumable, with the best checkpoint by held-out loss."""

@@ -53,41 +53,52 @@ def fuse(model: PeftModel) -> PeftModel:
 
 
 class _HeadLoss(torch.autograd.Function):  # type: ignore[misc]
-    """Summed cross-entropy of a frozen head over states, block by block; what is kept for the backward pass is the gradient of the states."""
+    """Summed cross-entropy of a head over states, block by block; what is kept for the backward pass are the gradients of the states, and of the head
+    where it is trained, in the head's own number format whatever it is reckoned with.
+    """
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, cap: float | None, rows: int) -> torch.Tensor:
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, cap: float | None, rows: int, dtype: torch.dtype) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-        for start in range(0, len(states), rows):
-            block, wanted = states[start : start + rows], targets[start : start + rows, None]
-            logits = (block.to(weight.dtype) @ weight.t()).float()
-            if cap:
-                logits = torch.tanh(logits / cap).mul_(cap)
-            chances = torch.log_softmax(logits, -1)
-            total -= chances.gather(1, wanted).sum()
-            if gradient is None:
-                continue
-            chances.exp_()
-            chances.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=chances.dtype))
-            if cap:
-                chances.mul_(1 - (logits / cap).square_())
-            gradient[start : start + rows] = chances.to(weight.dtype) @ weight
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
+        to_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        to_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        with torch.autocast(states.device.type, enabled=False):
+            head = weight.to(dtype)
+            for start in range(0, len(states), rows):
+                block, wanted = states[start : start + rows].to(dtype), targets[start : start + rows, None]
+                logits = (block @ head.t()).float()
+                if cap:
+                    logits = torch.tanh(logits / cap).mul_(cap)
+                chances = torch.log_softmax(logits, -1)
+                total -= chances.gather(1, wanted).sum()
+                if to_states is None and to_weight is None:
+                    continue
+                chances.exp_()
+                chances.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=chances.dtype))
+                if cap:
+                    chances.mul_(1 - (logits / cap).square_())
+                chances = chances.to(dtype)
+                if to_states is not None:
+                    to_states[start : start + rows] = chances @ head
+                if to_weight is not None and dtype == weight.dtype:
+                    to_weight.addmm_(chances.t(), block)
+                elif to_weight is not None:
+                    to_weight += chances.t() @ block
+        ctx.save_for_backward(to_states, to_weight)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None, None, None
+        to_states, to_weight = (None if found is None else found * gradients[0] for found in ctx.saved_tensors)
+        return to_states, to_weight, None, None, None, None
 
 
 def head_loss(states: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor, cap: float | None, logits: int) -> torch.Tensor:
-    """Summed cross-entropy, in nats, of a frozen head without bias.
+    """Summed cross-entropy, in nats, of a head without bias; its products are in autocast's number format where that is on.
 
     states: (tokens, width); targets: (tokens,) token ids; cap: where logits are squashed to (Gemma 2), or None; logits: most of them to
     hold at a time.
     """
-    rows = max(1, logits // head.weight.shape[0])
-    return _HeadLoss.apply(states, head.weight, targets, cap, rows)
+    rows, device = max(1, logits // head.weight.shape[0]), states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight.dtype
+    return _HeadLoss.apply(states, head.weight, targets, cap, rows, dtype)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
 
 from lorikeet.engine.torch_engine import load_model
 from lorikeet.errors import ModelError, RecipeError, first_line
@@ -28,13 +29,22 @@ def _linear_names(model: torch.nn.Module, targets: Part | list[str], base: str) 
     raise RecipeError(f"train.targets is {targets!r}, but {base} names no layer so", f"write train.targets: all, or some of: {', '.join(known)}")
 
 
+def _whole_names(model: PreTrainedModel) -> list[str]:
+    """Names of the embeddings, and of the head where it has a matrix of its own."""
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    wanted = [embeddings] if head is None or head.weight is embeddings.weight else [embeddings, head]
+    return [name for name, module in model.named_modules() if any(module is one for one in wanted)]
+
+
 def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> PeftModel:
-    """The base's weights in `dtype` or in 4 bits, frozen, with LoRA on linear layers of its blocks, never the head. The adapter is float32: a fresh
-    one, or that of `settings.adapter`, which brings its own shape.
+    """The base's weights in `dtype` or in 4 bits, frozen, with LoRA on linear layers of its blocks, never the head: a fresh adapter, or that of
+    `settings.adapter`, which brings its own shape. What is trained is float32: the adapter, and with `embeddings` copies of embeddings and head, one where
+    they are tied.
     """
     model = load_model(base.path, dtype, four_bit=settings.method == "qlora")
     if settings.adapter:
-        return fuse(_begun(model, base, Path(settings.adapter)))
+        return _ready(_begun(model, base, Path(settings.adapter)), base)
+    whole = _whole_names(model) if settings.embeddings else []
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -43,9 +53,16 @@ def with_adapter(base: Base, settings: TrainSettings, dtype: torch.dtype) -> Pef
         use_dora=settings.dora,
         target_modules=_linear_names(model, settings.targets, base.name),
         layers_to_transform=list(range(settings.first_layer or 0, model.config.num_hidden_layers)),
+        modules_to_save=whole or None,
+        ensure_weight_tying=len(whole) == 1,
         task_type="CAUSAL_LM",
     )
-    tuned = get_peft_model(model, config)
+    return _ready(get_peft_model(model, config), base)
+
+
+def _ready(tuned: PeftModel, base: Base) -> PeftModel:
+    for parameter in (p for p in tuned.parameters() if p.requires_grad):
+        parameter.data = parameter.data.float()  # PEFT does so for the adapter alone
     tuned.peft_config["default"].base_model_name_or_path = base.name
     return fuse(tuned)
 

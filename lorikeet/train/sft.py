@@ -19,13 +19,14 @@ from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
 from torch.utils.data import DataLoader, Sampler
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
 from lorikeet import machine, processes
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
+from lorikeet.recipe import WHOLE
 from lorikeet.train.fused import head_loss
 from lorikeet.train.schedule import Schedule, Scheduled, schedule_of
 
@@ -60,14 +61,14 @@ def shared_prefix(ids: torch.Tensor, labels: torch.Tensor) -> int:
     return int(same.long().cumprod(0).sum())
 
 
-def supervised_loss(model: PeftModel, ids: torch.Tensor, labels: torch.Tensor, *, share: bool = True) -> torch.Tensor:
+def supervised_loss(model: PeftModel | PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor, *, share: bool = True) -> torch.Tensor:
     """Summed cross-entropy, in nats, of the tokens whose label is not -100. ids and labels are of shape (rows, tokens).
 
     The prefix that the rows share goes through the decoder as one row, and its keys and values, gradient and all, serve every
     row: the same loss for fewer tokens. Not without `share`, where chance (dropout, NEFTune) is to fall on every row by itself. The head runs on
     supervised positions alone.
     """
-    causal = model.get_base_model()
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
     decoder, prefix = causal.get_decoder(), shared_prefix(ids, labels) if share else 0
     if len(ids) > 1 and prefix >= WORTH_SHARING:
         cache = decoder(input_ids=ids[:1, :prefix], use_cache=True).past_key_values
@@ -126,8 +127,22 @@ class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL shi
         settings["args"]._n_gpu = min(settings["args"].n_gpu, 1)  # transformers would take DataParallel, which knows nothing of what a step's loss is
         super().__init__(**settings)
         self._batches, self.schedule = batches, schedule
-        chances = (config.lora_dropout for config in self.model.peft_config.values())
+        adapters = self.model.peft_config.values() if isinstance(self.model, PeftModel) else ()
+        chances = (config.lora_dropout for config in adapters)
         self._share = not any(chances) and not self.args.neftune_noise_alpha
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The hook of transformers for the optimiser: matrices that are trained whole beside an adapter get a rate of their own."""
+        if self.optimizer is not None:
+            return self.optimizer
+        made: torch.optim.Optimizer = super().create_optimizer(model)
+        whole = {id(p) for name, p in self.model.named_parameters() if ".modules_to_save." in name and p.requires_grad}
+        for group in list(made.param_groups):
+            apart = [p for p in group["params"] if id(p) in whole]
+            group["params"] = [p for p in group["params"] if id(p) not in whole]
+            if apart:
+                made.add_param_group({**group, "params": apart, "lr": group["lr"] / WHOLE})
+        return made
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The hook of transformers for what a step learns from."""
@@ -136,7 +151,7 @@ class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL shi
 
     def compute_loss(
         self,
-        model: PeftModel,
+        model: PeftModel | PreTrainedModel,
         inputs: dict[str, torch.Tensor],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,

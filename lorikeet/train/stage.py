@@ -1,6 +1,6 @@
-"""The train stage: tokens in, adapter out.
+"""The train stage: tokens in, an adapter or a whole model out.
 
-Writes adapter_model.safetensors, adapter_config.json, the tokenizer, and training.json (settings, steps, losses).
+Writes adapter_model.safetensors and adapter_config.json, or model*.safetensors and config.json; the tokenizer, and training.json (settings, steps, losses).
 Checkpoints and plots are notes.
 """
 
@@ -19,8 +19,8 @@ import pyarrow.parquet
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from peft import PeftModel
-from transformers import Trainer
+from peft import PeftModel, get_peft_model_state_dict
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import DPOConfig, KTOConfig, SFTConfig
 
@@ -31,11 +31,12 @@ from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
 from lorikeet.train import preference, trackers
+from lorikeet.train.full import whole_model
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
 from lorikeet.train.schedule import Deadline, Schedule
 from lorikeet.train.sft import COMPLETE, MARGIN, Batches, SupervisedTrainer, Watch, collate
-from lorikeet.weights import Base
+from lorikeet.weights import ADAPTER_CONFIG, Base
 
 Kind = type[SFTConfig] | type[KTOConfig] | type[DPOConfig]
 
@@ -43,7 +44,6 @@ Kind = type[SFTConfig] | type[KTOConfig] | type[DPOConfig]
 def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: MachineSettings, folder: Path, progress: Progress) -> None:
     """Train in `folder`, going on from the last whole checkpoint in its notes."""
     notes = folder / NOTES
-    need_disk(notes, base.weights // 2, "training (checkpoints and adapter)")
     torch.set_num_threads(max(1, machine.threads(here.threads) // processes.local_world()))
     machine.keep_freed_memory()
     torch.manual_seed(seed)
@@ -51,7 +51,9 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     optimiser = machine.optimiser(settings.optimiser)
     if optimiser != settings.optimiser:
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
-    model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
+    whole = settings.method == "full"
+    model = whole_model(base, settings) if whole else with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
+    need_disk(notes, disk_needed(model, settings), "training (checkpoints and what is trained)")
     told = partial(arguments, settings, seed, bf16, optimiser, notes / "checkpoints")
     callbacks = [*_callbacks(settings, progress), *trackers.callbacks(here.report_to, notes)]
     rest: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(base), "callbacks": callbacks}
@@ -64,14 +66,14 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     if _end_of_sharing():
         return
     log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
-    _save(trainer.model, folder)
+    keep(trainer.model, folder)
     copy_tokenizer(base, folder)
     best = str(trainer.state.best_model_checkpoint or "")
     write_json(folder / "training.json", {
         "steps": trainer.state.global_step,
         "best_step": int(best.rsplit("-", 1)[-1]) if best else trainer.state.global_step,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "scale": settings.scale,
+        "scale": None if whole else settings.scale,
         "objective": settings.objective,
         "precision": "bf16" if bf16 else "fp32",
         "template": template_hash(base),
@@ -122,11 +124,27 @@ def _end_of_sharing() -> bool:
     return processes.rank() > 0
 
 
-def _save(model: PeftModel, folder: Path) -> None:
-    """Adapter and config, byte for byte the same each time: PEFT writes its set of target modules in any order."""
-    model.save_pretrained(folder, selected_adapters=["default"])  # KTO and DPO keep the adapter that they began with as another one
+def disk_needed(model: PeftModel | PreTrainedModel, settings: TrainSettings) -> int:
+    """Bytes of the checkpoints (what is saved, and two moments of every trained weight, all float32) and of the result.
+
+    One checkpoint more than are kept: a new one is written before an old one goes.
+    """
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    kept = get_peft_model_state_dict(model, save_embedding_layers=False).values() if isinstance(model, PeftModel) else model.parameters()
+    saved = sum(tensor.numel() for tensor in kept)
+    return int(4 * ((saved + 2 * trained) * (settings.keep_checkpoints + 1) + saved))
+
+
+def keep(model: PeftModel | PreTrainedModel, folder: Path) -> None:
+    """Weights and config, byte for byte the same each time: PEFT writes its set of target modules in any order."""
+    if not isinstance(model, PeftModel):
+        model.config.use_cache = True  # the trainer switches it off, and would leave a model that answers slowly
+        model.save_pretrained(folder)
+        return
+    # KTO and DPO have the adapter that they began with too; asked for embeddings PEFT would ask the Hub for the base, and writes trained ones all the same
+    model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
+    path = folder / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()

@@ -1,4 +1,4 @@
-"""Bases of the families that the docs name, with random weights of a few layers, go the road: an adapter, the F16 file, parity with the trained model."""
+"""Bases of the families that the docs name, with random weights of a few layers, go the road: what was trained, the F16 file, parity with the trained model."""
 
 import io
 import json
@@ -105,8 +105,12 @@ def write_base(folder: Path, kind: str, changes: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(whole, default=str))
 
 
-KINDS: list[tuple[str, dict[str, Any]]] = [*((name, {}) for name in ARCHITECTURES), ("Llama 3.2", {"rslora": True}), ("Qwen 3", {"dora": True})]
-"""Every architecture with plain LoRA, and the other kinds of adapter with one."""
+FULL = {"method": "full", "first_layer": 0}
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in ARCHITECTURES), ("Llama 3.2", {"rslora": True}), ("Qwen 3", {"dora": True}),
+    ("Llama 3.2", {"embeddings": True}), ("Qwen 3", {"embeddings": True}), ("Qwen 3", FULL), ("Gemma 3n", FULL),
+]  # fmt: skip
+"""Every architecture with plain LoRA, and the other kinds of adapter with one; embeddings and whole models tied (Llama, Gemma) and with a head of its own."""
 
 
 @pytest.mark.parametrize(("name", "settings"), KINDS, ids=[" ".join([name, *settings]) for name, settings in KINDS])
@@ -117,24 +121,27 @@ def test_the_f16_file_is_the_model_that_was_trained(name: str, settings: dict[st
     from lorikeet.export.parity import compare
     from lorikeet.progress import Silent
     from lorikeet.recipe import TrainSettings
+    from lorikeet.train.full import whole_model
     from lorikeet.train.lora import with_adapter
+    from lorikeet.train.stage import keep
 
-    folder, adapter, gguf = tmp_path / "base", tmp_path / "adapter", tmp_path / "model-F16.gguf"
+    folder, trained, gguf = tmp_path / "base", tmp_path / "trained", tmp_path / "model-F16.gguf"
     write_base(folder, *ARCHITECTURES[name])
     base = bases.prepare(str(folder), Silent())
     assert base.layers > 0
-    model = with_adapter(base, TrainSettings(rank=4, first_layer=1, **settings), torch.float32)
+    wanted = TrainSettings(**{"rank": 4, "first_layer": 1, **settings})
+    model = whole_model(base, wanted) if wanted.method == "full" else with_adapter(base, wanted, torch.float32)
     with torch.no_grad():
-        for part, parameter in ((n, p) for n, p in model.named_parameters() if "lora_" in n):
-            if "magnitude" in part:
-                parameter.mul_(1 + 0.1 * torch.randn_like(parameter))
-            else:
+        for part, parameter in ((n, p) for n, p in model.named_parameters() if p.requires_grad):
+            if "lora_A" in part or "lora_B" in part:
                 parameter.normal_(0, 0.02)
-    model.save_pretrained(adapter, save_embedding_layers=False)
-    command = [sys.executable, "-m", "lorikeet.export.merge", str(base.path), str(adapter), str(gguf), "tiny"]
+            else:
+                parameter.mul_(1 + 0.1 * torch.randn_like(parameter))
+    keep(model, trained)
+    command = [sys.executable, "-m", "lorikeet.export.merge", str(base.path), str(trained), str(gguf), "tiny"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    merged = compare(gguf, base.path, adapter, [TALK], threads=2)
+    merged = compare(gguf, base.path, trained, [TALK], threads=2)
     assert (merged.token_differences, merged.template_differences) == (0, 0)
     assert merged.positions > 30 and merged.kl < 1e-5
-    assert compare(gguf, base.path, None, [TALK], threads=2).kl > 10 * merged.kl  # the adapter is in the file
+    assert compare(gguf, base.path, None, [TALK], threads=2).kl > 10 * merged.kl  # what was trained is in the file
