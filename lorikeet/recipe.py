@@ -89,13 +89,17 @@ BY_SIZE = (
 """Rank and alpha are not in it: what has to be learned decides them, not the base's size."""
 
 
+AUTO_ROWS = 8
+"""Rows of a batch with `train.batch: auto`, as the default has."""
+
+
 class TrainSettings(Strict):
     """LoRA by TRL's SFTTrainer. See docs/train.md for what each costs."""
 
     method: Method | None = Field(None, description="lora, or qlora, which holds the frozen base in 4 bits (NF4) as it trains; by the base's size")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(3, description="passes over the rows")
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size")
-    batch: Count = Field(8, description="rows a step; small sets want small batches")
+    batch: Count | Literal["auto"] = Field(8, description="rows a step; auto: 8 times `accumulate`, as many at once as memory is measured to allow")
     batch_tokens: Count = Field(4096, description="tokens a step, padding included: long rows come in smaller batches, which bounds memory")
     rank: Annotated[int, Field(ge=1, le=512)] = Field(16, description="LoRA rank: room to learn, memory and time grow with it")
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="LoRA alpha; alpha / rank multiplies the learning rate")
@@ -116,6 +120,21 @@ class TrainSettings(Strict):
     checkpoint_steps: Count = Field(50, description="steps between checkpoints; at most this much is lost by a kill")
     keep_checkpoints: Count = Field(2, description="checkpoints that are kept while it trains, the best one among them")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine has matrix units for it")
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch: with `auto` those of a whole step, so that memory alone decides how many go through at once."""
+        return AUTO_ROWS * self.accumulate if self.batch == "auto" else self.batch
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a batch, padding included."""
+        return self.batch_tokens * (self.accumulate if self.batch == "auto" else 1)
+
+    @property
+    def batches(self) -> int:
+        """Batches a step."""
+        return 1 if self.batch == "auto" else self.accumulate
 
     @property
     def scale(self) -> float:
@@ -188,6 +207,7 @@ class MachineSettings(Strict):
 
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads for torch and llama.cpp; 0: one a core")
     slots: Annotated[int, Field(ge=1, le=64)] = Field(16, description="answers written at the same time in exams")
+    memory_share: Annotated[float, Field(gt=0, le=1)] = Field(0.7, description="share of the memory that training may take")
 
 
 class Recipe(Strict):

@@ -8,7 +8,8 @@ right, so causal attention needs no padding mask.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from contextlib import nullcontext
+from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -115,6 +116,26 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         self._batches, self._schedule = batches, schedule
         chances = (config.lora_dropout for config in self.model.peft_config.values())
         self._share = not any(chances) and not self.args.neftune_noise_alpha
+        self.at_once: int | None = None
+        """Most tokens, padding included, that go through the model at once; None: a whole batch."""
+
+    def training_step(self, model: PeftModel, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+        """The loss of a batch. One of more than `at_once` tokens is cut into passes whose gradients add up: the same step to rounding.
+
+        The cut is left to memory, so a dropped or noisy number (dropout, NEFTune) is drawn anew with it.
+        """
+        rows, width = inputs["input_ids"].shape
+        most = rows if self.at_once is None else max(1, self.at_once // width)
+        if most >= rows:
+            return super().training_step(model, inputs, num_items_in_batch)
+        tokens = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != -100).sum()
+        passes = math.ceil(rows / most)
+        ends = [rows * n // passes for n in range(passes + 1)]
+        loss = torch.zeros((), device=self.args.device)
+        for begin, end in pairwise(ends):
+            with nullcontext() if end == rows else self.accelerator.no_sync(model):
+                loss += super().training_step(model, {name: values[begin:end] for name, values in inputs.items()}, tokens)
+        return loss
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.lr_scheduler.LRScheduler:
         """The hook of transformers for the learning rate."""
@@ -143,8 +164,10 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         model, total, tokens = self.model, 0.0, 0
         model.eval()
         with torch.no_grad(), self.autocast_smart_context_manager():
-            for start in range(0, len(rows), 8):
-                batch = collate([rows[i] for i in range(start, min(start + 8, len(rows)))])
+            longest = max(len(row["input_ids"]) for row in rows)
+            many = 8 if self.at_once is None else max(1, min(8, self.at_once // longest))
+            for start in range(0, len(rows), many):
+                batch = collate([rows[i] for i in range(start, min(start + many, len(rows)))])
                 total += float(supervised_loss(model, batch["input_ids"].to(model.device), batch["labels"].to(model.device)))
                 tokens += int((batch["labels"][:, 1:] != -100).sum())
         model.train()

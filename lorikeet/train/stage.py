@@ -19,23 +19,27 @@ from peft import PeftModel
 from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
-from lorikeet import machine
+from lorikeet import machine, memory
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
 from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
+from lorikeet.train.fit import measured, predicted
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
 from lorikeet.train.schedule import Deadline, Schedule
 from lorikeet.train.sft import COMPLETE, Batches, SupervisedTrainer, Watch, collate
 from lorikeet.weights import Base
 
+CHECKPOINT = 20_000_000
+"""Bytes of a checkpoint beside adapter and optimiser: tokenizer, states, log."""
+
 
 def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: MachineSettings, folder: Path, progress: Progress) -> None:
     """Train in `folder`, going on from the last whole checkpoint in its notes."""
     notes = folder / NOTES
-    need_disk(notes, base.weights // 2, "training (checkpoints and adapter)")
+    _need_disk(notes, base, settings)
     torch.set_num_threads(machine.threads(here.threads))
     machine.keep_freed_memory()
     torch.manual_seed(seed)
@@ -43,20 +47,23 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     optimiser = machine.optimiser(settings.optimiser)
     if optimiser != settings.optimiser:
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
+    rows, held_out = _rows(data, "train"), _rows(data, "validation")
+    fit = predicted(base, settings, [*rows["length"], *held_out["length"]], here, progress)
     model = with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
-    rows = _rows(data, "train")
     trainer = SupervisedTrainer(
-        batches=Batches(rows["length"], settings.batch, settings.batch_tokens, seed),
+        batches=Batches(rows["length"], settings.rows, settings.row_tokens, seed),
         schedule=partial(Schedule, settings.schedule, settings.warmup),
         model=model,
         args=arguments(settings, seed, bf16, optimiser, notes / "checkpoints"),
         train_dataset=rows,
-        eval_dataset=_rows(data, "validation"),
+        eval_dataset=held_out,
         processing_class=load_tokenizer(base),
         data_collator=collate,
         callbacks=_callbacks(settings, progress),
     )
     trainer.remove_callback(PrinterCallback)
+    fit = measured(model, rows, fit, settings, progress) if settings.batch == "auto" else fit
+    trainer.at_once = fit.tokens(settings)
     resume = _last_whole_checkpoint(notes / "checkpoints")
     if resume:
         progress.say(f"  going on from {resume.name}")
@@ -86,6 +93,16 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     machine.give_back_memory()
 
 
+def _need_disk(notes: Path, base: Base, settings: TrainSettings) -> None:
+    """Room for the checkpoints that are kept and the one being written (adapter and AdamW's two means, in float32), and for the adapter."""
+    shape = memory.shape_of(base)
+    adapter = 4 * memory.adapter_weights(shape, settings) if shape else base.weights // 8
+    whole = settings.keep_checkpoints + 1
+    need_disk(notes, whole * (3 * adapter + CHECKPOINT) + adapter + CHECKPOINT,
+              f"training with train.keep_checkpoints {settings.keep_checkpoints}, {whole} checkpoints of {(3 * adapter + CHECKPOINT) / 1e6:.0f} MB at a time,",
+              "lower train.keep_checkpoints, free some space, or choose another place with --out")  # fmt: skip
+
+
 def _save(model: PeftModel, folder: Path) -> None:
     """Adapter and config, byte for byte the same each time: PEFT writes its set of target modules in any order."""
     model.save_pretrained(folder)
@@ -110,8 +127,8 @@ def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, ch
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        per_device_train_batch_size=settings.batch,
-        gradient_accumulation_steps=settings.accumulate,
+        per_device_train_batch_size=settings.rows,
+        gradient_accumulation_steps=settings.batches,
         neftune_noise_alpha=settings.neftune,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
