@@ -1,8 +1,10 @@
 """Training in the memory there is: batches in passes, what is measured, and what is refused. Slow for the imports and the training."""
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,11 @@ def data(tmp_path: Path) -> Artifact:
     return Artifact(tmp_path, Manifest("data", "", "", {"tokens.parquet": ""}, {}, {}, {}))
 
 
+def based(folder: Path) -> Base:
+    """The base by the name of its folder: PEFT, saving an adapter, looks there and not on the Hub."""
+    return replace(prepare(str(folder), Silent()), name=str(folder))
+
+
 def trained(data: Artifact, base: Base, wanted: TrainSettings, name: str) -> tuple[list[float], list[str]]:
     """Losses of every step, and what was said."""
     from lorikeet.train import stage
@@ -64,7 +71,7 @@ def room_for(rows: int, base: Base, wanted: TrainSettings) -> int:
 
 
 def test_a_batch_that_does_not_fit_goes_through_in_passes_with_the_same_result(data: Artifact, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base, wanted = prepare(str(tiny_base), Silent()), settings(accumulate=2)
+    base, wanted = based(tiny_base), settings(accumulate=2)
     whole, said = trained(data, base, wanted, "whole")
     assert not said
     monkeypatch.setattr(machine, "memory_bytes", lambda: room_for(2, base, wanted))
@@ -74,7 +81,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_passes_with_the_same_result(d
 
 
 def test_auto_measures_how_many_rows_go_at_once_and_learns_the_same(data: Artifact, tiny_base: Path) -> None:
-    base = prepare(str(tiny_base), Silent())
+    base = based(tiny_base)
     fixed, _ = trained(data, base, settings(batch=8, dropout=0.1), "fixed")
     auto, said = trained(data, base, settings(batch="auto", dropout=0.1), "auto")
     assert any("measured: 8 rows of 40 tokens at once" in line for line in said)
@@ -87,7 +94,7 @@ def test_auto_takes_fewer_rows_where_a_measured_pass_leaves_no_room(tiny_base: P
     from lorikeet.train.fit import Fit, measured
     from lorikeet.train.lora import with_adapter
 
-    base, wanted = prepare(str(tiny_base), Silent()), settings(batch="auto")
+    base, wanted = based(tiny_base), settings(batch="auto")
     model = with_adapter(base, wanted, torch.float32)
     rows = [{"input_ids": [n % 1000 + 10 for n in range(500)], "labels": [n % 1000 + 10 for n in range(500)]}] * 8
     machine.give_back_memory()
@@ -99,7 +106,7 @@ def test_auto_takes_fewer_rows_where_a_measured_pass_leaves_no_room(tiny_base: P
 
 
 def test_a_row_too_long_for_the_memory_is_refused_with_the_length_that_fits(data: Artifact, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base, wanted = prepare(str(tiny_base), Silent()), settings()
+    base, wanted = based(tiny_base), settings()
     shape = memory.shape_of(base)
     assert shape is not None
     limit = memory.predict(shape, wanted, 1, 30).total
@@ -115,7 +122,7 @@ def test_a_row_too_long_for_the_memory_is_refused_with_the_length_that_fits(data
 
 def test_more_checkpoints_than_the_disk_holds_are_refused_before_training(data: Artifact, tiny_base: Path) -> None:
     with pytest.raises(MachineError, match=r"train\.keep_checkpoints 100000000, 100000001 checkpoints") as refused:
-        trained(data, prepare(str(tiny_base), Silent()), settings(keep_checkpoints=100_000_000), "disk")
+        trained(data, based(tiny_base), settings(keep_checkpoints=100_000_000), "disk")
     assert "lower train.keep_checkpoints" in refused.value.cure
 
 
@@ -165,7 +172,9 @@ def test_what_is_counted_as_kept_is_what_autograd_keeps(changes: dict[str, Any],
 
 def test_predicted_peak_memory_is_within_a_tenth_of_measured_on_three_shapes() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "memory.py"
-    done = subprocess.run([sys.executable, str(script), "--json"], capture_output=True, text=True, check=True, cwd=script.parents[1])
+    done = subprocess.run(
+        [sys.executable, str(script), "--json"], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(script.parents[1])}
+    )
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert len(found) == 3
     for shape, told in found.items():
