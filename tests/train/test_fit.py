@@ -30,7 +30,7 @@ class Said(Silent):
 
 
 def settings(**changes: object) -> TrainSettings:
-    return TrainSettings.model_validate({"method": "lora", "first_layer": 0, "precision": "fp32", "epochs": 1, "learning_rate": 0.001, **changes})
+    return TrainSettings.model_validate({"method": "lora", "first_layer": 0, "precision": "fp32", "epochs": 3, "learning_rate": 0.001, **changes})
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def room_for(rows: int, base: Base, wanted: TrainSettings) -> int:
 def test_a_batch_that_does_not_fit_goes_through_in_passes_with_the_same_result(data: Artifact, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, wanted = based(tiny_base), settings(accumulate=2)
     whole, said = trained(data, base, wanted, "whole")
-    assert not said
+    assert not any("at once" in line for line in said)
     monkeypatch.setattr(machine, "memory_bytes", lambda: room_for(2, base, wanted))
     cut, said = trained(data, base, wanted, "cut")
-    assert "at most 2 go through at once" in said[0]
+    assert any("at most 2 go through at once" in line for line in said)
     assert cut == pytest.approx(whole, rel=1e-5)
 
 
