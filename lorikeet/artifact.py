@@ -144,14 +144,14 @@ def finish(
     return Artifact(final, manifest)
 
 
-def need_disk(folder: Path, needed: int, what: str) -> None:
+def need_disk(folder: Path, needed: int, what: str, cure: str = "free some space, or choose another place with --out") -> None:
     """Raise MachineError before any work where fewer than `needed` bytes are free at `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise MachineError(
             f"{what} needs {needed / 1e9:.1f} GB on disk, {folder} has {free / 1e9:.1f} GB free",
-            "free some space, or choose another place with --out",
+            cure,
         )
 
 

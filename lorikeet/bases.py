@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DEQUANTISE_VERSION = 2
+LIBRARIES = 560_000_000
+"""Bytes that a process takes once what training needs is imported (measured: 556 MB)."""
 _NEEDED = ("config.json", "tokenizer.json")
 TEMPLATE, TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 _TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, TEMPLATE, "special_tokens_map.json", "tokenizer.model")
@@ -83,10 +85,11 @@ def _found(source: str, progress: Progress) -> Base:
 
 
 def memory_to_tune(weights: int) -> int:
-    """Bytes that tuning a base of so many weights takes at the least: they are held in float32 to be examined, and beside them the
-    default base's step took 1.5 GB (docs/train.md).
+    """Bytes without which a base of so many weights is not worth fetching: they are held in float32 to be examined, beside the libraries.
+
+    Known before there is a config; what a training step takes on top is told by `lorikeet.memory`, once there are base and settings.
     """
-    return 4 * weights + 1_500_000_000
+    return 4 * weights + LIBRARIES
 
 
 def _require_memory(name: str, weights: int) -> None:

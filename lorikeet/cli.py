@@ -16,6 +16,7 @@ from lorikeet import processes
 from lorikeet.errors import LorikeetError, RecipeError, RefusedError
 
 if TYPE_CHECKING:
+    from lorikeet.artifact import Json
     from lorikeet.pipeline import Run
     from lorikeet.recipe import LoadedRecipe
 
@@ -185,8 +186,23 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     recipe, directory = _load(arguments)
     planned = pipeline.plan(recipe, bases.prepare(recipe.recipe.base, Terminal()), directory)
-    _out(arguments, {"run_dir": str(directory), "steps": planned}, "\n".join(f"{s['status']:8} {s['name']:15} {s['why']}" for s in planned))
+    _out(arguments, {"run_dir": str(directory), "steps": planned}, "\n".join(map(_planned, planned)))
     return 0
+
+
+def _planned(step: "dict[str, Json]") -> str:
+    """One step of a plan: what becomes of it and why, its time where an earlier one told it, and what memory training takes."""
+    line = f"{step['status']:8} {step['name']:15} {step['why']}"
+    if isinstance(step["seconds"], float):
+        line += f"; took {step['seconds']:.0f} s" + ("" if step["status"] == "reuse" else " last time")
+    if isinstance(memory := step.get("memory"), dict):
+        total, allowed, rows, most, longest = (float(str(memory[key])) for key in ("total", "allowed", "rows", "of_rows", "longest"))
+        bound = "" if memory["longest_known"] else "at most "
+        cut = f"; {rows:.0f} of {most:.0f} rows at once" if rows < most else ""
+        line += f"; {bound}{total / 1e9:.1f} GB of memory (rows of {bound}{longest:.0f} tokens{cut})" + (
+            f", {allowed / 1e9:.1f} are allowed" if not rows else ""
+        )
+    return line
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from lorikeet import artifact, bases, machine, processes
+from lorikeet import artifact, bases, machine, memory, processes
 from lorikeet.artifact import NOTES, RUN, Artifact, Json
 from lorikeet.errors import MachineError, RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
@@ -178,11 +178,14 @@ def key_of(step: Step, fingerprints: Mapping[str, str]) -> str:
     return artifact.step_key(step.stage, step.version, step.settings, {name: fingerprints[name] for name in step.inputs})
 
 
-def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, str]]:
-    """Each step with what would become of it and why; nothing is changed. Steps behind one that runs may still be reused."""
-    fingerprints = {"base": base.fingerprint}
-    planned = []
-    for step in steps_of(recipe.for_base(base), base):
+def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, Json]]:
+    """Each step with what would become of it and why; nothing is changed. Steps behind one that runs may still be reused.
+
+    `seconds`: what the step took when it was last made in this folder, or None. Of training also `memory`: the predicted peak in bytes, by part.
+    """
+    fingerprints, recipe = {"base": base.fingerprint}, recipe.for_base(base)
+    planned: list[dict[str, Json]] = []
+    for step in steps_of(recipe, base):
         waiting = [name for name in step.inputs if name not in fingerprints]
         key = "" if waiting else key_of(step, fingerprints)
         kept = None if waiting else artifact.load(directory / f"{step.name}-{key[:8]}")
@@ -193,7 +196,37 @@ def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, st
             planned.append({"name": step.name, "key": "", "status": "depends", "why": f"on what {', '.join(dict.fromkeys(waiting))} gives"})
         else:
             planned.append({"name": step.name, "key": key, "status": "run", "why": _why(step, directory, key)})
+        planned[-1]["seconds"] = _seconds(step, directory, kept)
+        if step.name == "train":
+            data = directory / f"data-{str(planned[0]['key'])[:8]}" / "tokens.parquet"
+            planned[-1]["memory"] = _memory(recipe, base, data if planned[0]["status"] == "reuse" else None)
     return planned
+
+
+def _seconds(step: Step, directory: Path, kept: Artifact | None) -> float | None:
+    """What the step took when it was made, or last made with other settings."""
+    folders = [kept.path] if kept else [f for f in directory.glob(f"{step.name}-????????") if (f / NOTES / COST).is_file()]
+    newest = max(folders, key=lambda folder: folder.stat().st_mtime, default=None)
+    return _cost_of(newest)["seconds"] or None if newest else None
+
+
+def _memory(recipe: LoadedRecipe, base: Base, tokens: Path | None) -> dict[str, Json] | None:
+    """What training takes at its peak: the longest row is read from the data step's tokens, and else as long as data.max_tokens admits."""
+    shape, settings = memory.shape_of(base), recipe.recipe.train
+    if shape is None:
+        return None
+    longest = recipe.recipe.data.max_tokens
+    if tokens is not None:
+        import pyarrow.compute
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(tokens, columns=["ids", "split"])
+        trained = pyarrow.compute.is_in(table["split"], pyarrow.array(["train", "validation"]))
+        longest = pyarrow.compute.max(pyarrow.compute.list_value_length(table["ids"].filter(trained))).as_py()
+    limit, most = int(machine.memory_bytes() * recipe.recipe.machine.memory_share), memory.largest_batch(settings, longest)
+    rows = memory.rows_that_fit(shape, settings, longest, 0, limit) if limit else most
+    need = memory.predict(shape, settings, rows or 1, longest)
+    return {**need.document(), "rows": rows, "of_rows": most, "longest": longest, "longest_known": tokens is not None, "allowed": limit}
 
 
 def _why(step: Step, directory: Path, key: str) -> str:

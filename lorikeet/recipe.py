@@ -106,6 +106,10 @@ PREFERRING = 0.1
 """Share of the learning rate of the table that is right where answers are preferred to others: they are moved, not taught (docs/train.md)."""
 
 
+AUTO_ROWS = 8
+"""Rows of a batch with `train.batch: auto`, as the default has."""
+
+
 class TrainSettings(Strict):
     """What is trained by TRL's trainers, and how. See docs/train.md for what each costs."""
 
@@ -117,7 +121,7 @@ class TrainSettings(Strict):
     adapter: Named | None = Field(None, description="an adapter to go on from: a run folder, or a folder with adapter_config.json; relative to the recipe")
     epochs: Annotated[float, Field(gt=0, le=100)] = Field(3, description="passes over the rows")
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(None, description="peak rate after warm-up; by the base's size and the method")
-    batch: Count = Field(8, description="rows a step; small sets want small batches")
+    batch: Count | Literal["auto"] = Field(8, description="rows a step; auto: 8 times `accumulate`, as many at once as memory is measured to allow")
     batch_tokens: Count = Field(4096, description="tokens a step, padding included: long rows come in smaller batches, which bounds memory")
     rank: Annotated[int, Field(ge=1, le=512)] = Field(16, description="LoRA rank: room to learn, memory and time grow with it")
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="LoRA alpha; alpha / rank multiplies the learning rate")
@@ -156,6 +160,21 @@ class TrainSettings(Strict):
             if name in self.model_fields_set and asked != value:
                 raise RecipeError(f"train.{name} is {asked}, but the adapter in {folder} has {value}", f"leave train.{name} out: an adapter brings its own")
         return self.model_copy(update={**shape, "adapter": str(folder)})
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch: with `auto` those of a whole step, so that memory alone decides how many go through at once."""
+        return AUTO_ROWS * self.accumulate if self.batch == "auto" else self.batch
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a batch, padding included."""
+        return self.batch_tokens * (self.accumulate if self.batch == "auto" else 1)
+
+    @property
+    def batches(self) -> int:
+        """Batches a step."""
+        return 1 if self.batch == "auto" else self.accumulate
 
     @property
     def scale(self) -> float:
@@ -236,6 +255,7 @@ class MachineSettings(Strict):
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads for torch and llama.cpp; 0: one a core")
     slots: Annotated[int, Field(ge=1, le=64)] = Field(16, description="answers written at the same time in exams")
     report_to: list[Tracker] = Field([], description="trackers that follow the training: tensorboard, trackio, wandb; each is installed apart")
+    memory_share: Annotated[float, Field(gt=0, le=1)] = Field(0.7, description="share of the memory that training may take")
 
 
 class Recipe(Strict):

@@ -13,7 +13,7 @@ SHELVES = (
     {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes"},
     {"bases", "scoring", "statistics"},
     {"suite", "evidence"},
-    {"recipe"},
+    {"recipe", "memory"},
     {"engine"},
     {"exam", "diagnosis"},
     {"released", "report", "diff", "rerun"},

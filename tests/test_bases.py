@@ -15,7 +15,7 @@ from lorikeet.progress import Silent
 
 @pytest.fixture(autouse=True)
 def small_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 1_500_000_100)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 560_000_100)
     monkeypatch.setenv("LORIKEET_CACHE", str(tmp_path / "cache"))
 
 
@@ -36,7 +36,7 @@ def test_a_folder_that_fits_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_folder_too_large_for_this_machine_is_refused_with_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"the base m has .* at least 1.5 GB of memory, this machine has 1.5"):
+    with pytest.raises(MachineError, match=r"the base m has .* at least 0.6 GB of memory, this machine has 0.6"):
         bases.prepare(str(folder_of(tmp_path / "m", 26)), Silent())
 
 

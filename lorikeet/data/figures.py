@@ -33,7 +33,7 @@ def figures(recipe: LoadedRecipe, seen: Survey, lengths: np.ndarray, supervised:
         "longest": int(lengths.max()),
         "files": sorted(seen.files),
         "system": recipe.persona.system,
-        **shape(lengths[trained], recipe.recipe.train.batch, recipe.recipe.seed),
+        **shape(lengths[trained], recipe.recipe.train.rows, recipe.recipe.seed),
         **words(seen),
     }
 

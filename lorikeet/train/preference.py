@@ -45,15 +45,15 @@ def trainer(data: Artifact, settings: TrainSettings, seed: int, told: Callable[.
     if processes.world() > 1:
         raise MachineError(f"train.objective {settings.objective} trains in one process, and there are {processes.world()}", "run it without torchrun")
     parts = {part: _answers(data, part) for part in ("train", "validation")}
-    own: dict[str, Any] = {"per_device_eval_batch_size": settings.batch, "beta": settings.beta, "precompute_ref_log_probs": True}
+    own: dict[str, Any] = {"per_device_eval_batch_size": settings.rows, "beta": settings.beta, "precompute_ref_log_probs": True}
     made: KtoOverTokens | DpoOverTokens
     if settings.objective == "dpo":
         rows = {part: _pairs(answers, seed) for part, answers in parts.items()}
         made = DpoOverTokens(args=told(DPOConfig, **own), train_dataset=rows["train"], eval_dataset=rows["validation"], **rest)
     else:
-        if settings.batch < 2:
+        if settings.rows < 2:
             raise RecipeError("train.batch is 1, but KTO holds each answer against another of its batch", "write train.batch: 2 or more, such as 8")
-        rows = {part: _singles(answers, settings.batch, seed) for part, answers in parts.items()}
+        rows = {part: _singles(answers, settings.rows, seed) for part, answers in parts.items()}
         weights = weights_of(rows["train"]["label"])
         own |= {"train_sampling_strategy": "sequential", "desirable_weight": weights[True], "undesirable_weight": weights[False]}
         made = KtoOverTokens(args=told(KTOConfig, **own), train_dataset=rows["train"], eval_dataset=rows["validation"], **rest)

@@ -8,8 +8,9 @@ right, so causal attention needs no padding mask.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -130,6 +131,26 @@ class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL shi
         adapters = self.model.peft_config.values() if isinstance(self.model, PeftModel) else ()
         chances = (config.lora_dropout for config in adapters)
         self._share = not any(chances) and not self.args.neftune_noise_alpha
+        self.at_once: int | None = None
+        """Most tokens, padding included, that go through the model at once; None: a whole batch."""
+
+    def training_step(self, model: PeftModel, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+        """The loss of a batch. One of more than `at_once` tokens is cut into passes whose gradients add up: the same step to rounding.
+
+        The cut is left to memory, so a dropped or noisy number (dropout, NEFTune) is drawn anew with it.
+        """
+        rows, width = inputs["input_ids"].shape
+        most = rows if self.at_once is None else max(1, self.at_once // width)
+        if most >= rows:
+            return super().training_step(model, inputs, num_items_in_batch)
+        tokens = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != -100).sum()
+        passes = math.ceil(rows / most)
+        ends = [rows * n // passes for n in range(passes + 1)]
+        loss = torch.zeros((), device=self.args.device)
+        for begin, end in pairwise(ends):
+            with nullcontext() if end == rows else self.accelerator.no_sync(model):
+                loss += super().training_step(model, {name: values[begin:end] for name, values in inputs.items()}, tokens)
+        return loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The hook of transformers for the optimiser: matrices that are trained whole beside an adapter get a rate of their own."""
@@ -173,8 +194,10 @@ class SupervisedTrainer(Scheduled, SFTTrainer):  # type: ignore[misc]  # TRL shi
         model, total, tokens = self.model, 0.0, 0
         model.eval()
         with torch.no_grad(), self.autocast_smart_context_manager():
-            for start in range(8 * processes.rank(), len(rows), 8 * processes.world()):
-                batch = collate([rows[i] for i in range(start, min(start + 8, len(rows)))])
+            longest = max(len(row["input_ids"]) for row in rows)
+            many = 8 if self.at_once is None else max(1, min(8, self.at_once // longest))
+            for start in range(many * processes.rank(), len(rows), many * processes.world()):
+                batch = collate([rows[i] for i in range(start, min(start + many, len(rows)))])
                 total += float(supervised_loss(model, batch["input_ids"].to(model.device), batch["labels"].to(model.device)))
                 tokens += int((batch["labels"][:, 1:] != -100).sum())
         model.train()

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute
 import pyarrow.parquet
 import torch
 from accelerate import PartialState
@@ -31,6 +32,7 @@ from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
 from lorikeet.train import preference, trackers
+from lorikeet.train.fit import Fit, measured, predicted
 from lorikeet.train.full import whole_model
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
@@ -39,6 +41,9 @@ from lorikeet.train.sft import COMPLETE, MARGIN, Batches, SupervisedTrainer, Wat
 from lorikeet.weights import ADAPTER_CONFIG, Base
 
 Kind = type[SFTConfig] | type[KTOConfig] | type[DPOConfig]
+
+CHECKPOINT = 20_000_000
+"""Bytes of a checkpoint beside adapter and optimiser: tokenizer, states, log."""
 
 
 def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: MachineSettings, folder: Path, progress: Progress) -> None:
@@ -51,13 +56,16 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     optimiser = machine.optimiser(settings.optimiser)
     if optimiser != settings.optimiser:
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
-    whole = settings.method == "full"
-    model = whole_model(base, settings) if whole else with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
-    need_disk(notes, disk_needed(model, settings), "training (checkpoints and what is trained)")
+    fit = predicted(base, settings, _longest(data), here, progress) if settings.objective == "sft" else None
+    model = whole_model(base, settings) if settings.method == "full" else with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
+    _need_disk(notes, model, settings)
     told = partial(arguments, settings, seed, bf16, optimiser, notes / "checkpoints")
     callbacks = [*_callbacks(settings, progress), *trackers.callbacks(here.report_to, notes)]
     rest: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(base), "callbacks": callbacks}
-    trainer = (_supervised if settings.objective == "sft" else preference.trainer)(data, settings, seed, told, rest)
+    if fit:
+        trainer: Trainer = _supervised(data, settings, seed, told, rest, fit, progress)
+    else:
+        trainer = preference.trainer(data, settings, seed, told, rest)
     trainer.remove_callback(PrinterCallback)
     resume = _begin(notes, seed, progress)
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # trackers print
@@ -65,6 +73,17 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if _end_of_sharing():
         return
+    _write(trainer, base, settings, bf16=bf16, folder=folder)
+    for finding in diagnose(read_log(folder)):
+        if finding.severity != "note":
+            progress.say(f"  {finding.severity}: {finding.what}; {finding.cure}")
+    shutil.rmtree(notes / "checkpoints", ignore_errors=True)
+    del trainer, model, rest
+    machine.give_back_memory()
+
+
+def _write(trainer: Trainer, base: Base, settings: TrainSettings, *, bf16: bool, folder: Path) -> None:
+    """What was trained, how it went, and the plots."""
     log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
     keep(trainer.model, folder)
     copy_tokenizer(base, folder)
@@ -73,26 +92,24 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         "steps": trainer.state.global_step,
         "best_step": int(best.rsplit("-", 1)[-1]) if best else trainer.state.global_step,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "scale": None if whole else settings.scale,
+        "scale": None if settings.method == "full" else settings.scale,
         "objective": settings.objective,
         "precision": "bf16" if bf16 else "fp32",
         "template": template_hash(base),
         "log": log,
     })  # fmt: skip
-    draw(log, settings.max_grad_norm, notes)
-    for finding in diagnose(read_log(folder)):
-        if finding.severity != "note":
-            progress.say(f"  {finding.severity}: {finding.what}; {finding.cure}")
-    shutil.rmtree(notes / "checkpoints", ignore_errors=True)
-    del trainer, model
-    machine.give_back_memory()
+    draw(log, settings.max_grad_norm, folder / NOTES)
 
 
-def _supervised(data: Artifact, settings: TrainSettings, seed: int, told: Callable[..., SFTConfig], rest: Mapping[str, Any]) -> Trainer:
+def _supervised(
+    data: Artifact, settings: TrainSettings, seed: int, told: Callable[..., SFTConfig], rest: Mapping[str, Any], fit: Fit, progress: Progress
+) -> SupervisedTrainer:
     """The trainer over answers to learn; `told` makes its arguments, `rest` is what every trainer takes."""
     rows = _rows(data, "train")
-    return SupervisedTrainer(
-        batches=Batches(rows["length"], settings.batch, settings.batch_tokens, seed),
+    if settings.batch == "auto":
+        fit = measured(rest["model"], rows, fit, settings, progress)
+    trainer = SupervisedTrainer(
+        batches=Batches(rows["length"], settings.rows, settings.row_tokens, seed),
         schedule=partial(Schedule, settings.schedule, settings.warmup),
         args=told(SFTConfig, dataset_kwargs={"skip_prepare_dataset": True}),
         train_dataset=rows,
@@ -100,6 +117,14 @@ def _supervised(data: Artifact, settings: TrainSettings, seed: int, told: Callab
         data_collator=collate,
         **rest,
     )
+    trainer.at_once = fit.tokens(settings)
+    return trainer
+
+
+def _longest(data: Artifact) -> int:
+    """Tokens of the longest row that training sees."""
+    table = pyarrow.parquet.read_table(data.file("tokens.parquet"), columns=["ids", "split"], filters=[("split", "in", ["train", "validation"])])
+    return int(pyarrow.compute.max(pyarrow.compute.list_value_length(table["ids"])).as_py())
 
 
 def _begin(notes: Path, seed: int, progress: Progress) -> Path | None:
@@ -124,15 +149,21 @@ def _end_of_sharing() -> bool:
     return processes.rank() > 0
 
 
-def disk_needed(model: PeftModel | PreTrainedModel, settings: TrainSettings) -> int:
-    """Bytes of the checkpoints (what is saved, and two moments of every trained weight, all float32) and of the result.
+def disk_needed(model: PeftModel | PreTrainedModel, settings: TrainSettings) -> tuple[int, int]:
+    """Bytes of a checkpoint (what is saved, and two moments of every trained weight, all float32), and of all of them with the result.
 
     One checkpoint more than are kept: a new one is written before an old one goes.
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     kept = get_peft_model_state_dict(model, save_embedding_layers=False).values() if isinstance(model, PeftModel) else model.parameters()
-    saved = sum(tensor.numel() for tensor in kept)
-    return int(4 * ((saved + 2 * trained) * (settings.keep_checkpoints + 1) + saved))
+    saved = 4 * sum(tensor.numel() for tensor in kept) + CHECKPOINT
+    return saved + 8 * trained, (saved + 8 * trained) * (settings.keep_checkpoints + 1) + saved
+
+
+def _need_disk(notes: Path, model: PeftModel | PreTrainedModel, settings: TrainSettings) -> None:
+    (each, needed), kept = disk_needed(model, settings), settings.keep_checkpoints
+    need_disk(notes, needed, f"training with train.keep_checkpoints {kept}, {kept + 1} checkpoints of {each / 1e6:.0f} MB at a time,",
+              "lower train.keep_checkpoints, free some space, or choose another place with --out")  # fmt: skip
 
 
 def keep(model: PeftModel | PreTrainedModel, folder: Path) -> None:
@@ -164,8 +195,8 @@ def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, ch
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        per_device_train_batch_size=settings.batch,
-        gradient_accumulation_steps=settings.accumulate,
+        per_device_train_batch_size=settings.rows,
+        gradient_accumulation_steps=settings.batches,
         neftune_noise_alpha=settings.neftune,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
