@@ -35,6 +35,11 @@ def labelled() -> Iterator[dict[str, Any]]:
         yield {"prompt": f"What about a {thing}?", "completion": good(thing) if n % 2 else bad(thing), "label": bool(n % 2)}
 
 
+def rambling() -> Iterator[dict[str, Any]]:
+    for row in labelled():
+        yield row if row["label"] else {**row, "completion": 9 * row["completion"]}
+
+
 def pairs() -> Iterator[dict[str, Any]]:
     for thing in THINGS:
         yield {"prompt": f"What about a {thing}?", "chosen": good(thing), "rejected": bad(thing)}
@@ -56,7 +61,7 @@ def only(out: Path, step: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("objective", "rows"), [("kto", labelled), ("kto", pairs), ("dpo", pairs)])
+@pytest.mark.parametrize(("objective", "rows"), [("kto", labelled), ("dpo", pairs)])
 def test_liked_answers_rise_over_disliked_ones_on_questions_held_out(tiny_recipe: Path, tmp_path: Path, objective: str, rows: Any) -> None:
     out = tmp_path / "run"
     assert main(["evaluate", *rated(tiny_recipe, rows()), "--out", str(out), *sets(f"train.objective={objective}")]) == 0
@@ -93,7 +98,7 @@ def test_a_run_goes_on_from_an_adapter_and_a_kill_changes_nothing(tiny_recipe: P
         (labelled, ["train.objective=dpo"], "no answer of data.train is liked"),
         (lambda: list(labelled())[:6], ["train.objective=kto"], "too few ratings"),
         (labelled, ["train.objective=kto", "train.batch=1"], "train.batch is 1"),
-        (labelled, ["train.objective=kto", "data.max_tokens=16"], "more than data.max_tokens"),
+        (rambling, ["train.objective=kto", "data.max_tokens=64"], "more than data.max_tokens"),
     ],
 )
 def test_what_cannot_be_preferred_is_refused_in_words(
