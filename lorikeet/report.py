@@ -168,11 +168,20 @@ def _data(made: Artifact) -> dict[str, Any]:
     return {**figures, "parts": parts, "files": names, "findings": _json(made.file("findings.json")), "preview": _json(made.file("preview.json"))}
 
 
+MARGINS = (("loss", "rewards/margins"), ("eval_loss", "eval_rewards/margins"))
+"""What the trainers of preferences log beside losses, each in the place of one."""
+
+
 def _training(made: Artifact, run: Mapping[str, Any]) -> dict[str, Any]:
     told = _json(made.file("training.json"))
     step = next(step for step in run["steps"] if step["name"] == "train")
     held_out = [(int(e["step"]), e["eval_loss"]) for e in told["log"] if "eval_loss" in e]
-    curves = [_curve(told["log"], "Loss", float), _curve(told["log"], "Perplexity", math.exp)]
+    curves = [_curve(told["log"], "Loss", float)]
+    if told.get("objective", "sft") == "sft":
+        curves.append(_curve(told["log"], "Perplexity", math.exp))
+    else:
+        margins = [{"step": e["step"], kind: e[key]} for e in told["log"] for kind, key in MARGINS if key in e]
+        curves.append(_curve(margins, "Margin of liked over disliked answers", float))
     how = _how_trained(made.manifest.settings)
     diagnosis = [asdict(finding) for finding in diagnose(read_log(made.path))]
     return {
@@ -187,9 +196,10 @@ def _training(made: Artifact, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _how_trained(settings: Mapping[str, Any]) -> str:
+    learned = {"kto": ", from liked and disliked answers (KTO)", "dpo": ", from pairs of answers (DPO)"}.get(settings.get("objective", "sft"), "")
     if settings.get("method") == "full":
         return f"Full training from layer {settings['first_layer']} on, without adapter" if settings.get("first_layer") else "Full training, without adapter"
-    return f"LoRA of rank {settings['rank']}" + (" and whole embeddings" if settings.get("embeddings") else "")
+    return f"LoRA of rank {settings['rank']}" + (" and whole embeddings" if settings.get("embeddings") else "") + learned
 
 
 def _curve(log: Sequence[Mapping[str, float]], title: str, change: Callable[[float], float]) -> Curve | None:

@@ -47,7 +47,10 @@ def run(data: Artifact, base: Base, trained: Artifact, began: Path | None, setti
             engine = TorchEngine(base.path, began, machine.threads(here.threads))
             moved["base"] = [-loss for loss, _ in engine.losses([(ids, answer) for ids, answer, _ in rated])]
             engine.close()
-        evidence.measures.append(_margin([t - b for b, t in zip(moved["base"], moved["tuned"], strict=True)], [liked for *_, liked in rated], seed))
+        changes = [tuned - before for before, tuned in zip(moved["base"], moved["tuned"], strict=True)]
+        margin = _margin(changes, [liked for *_, liked in rated], seed)
+        evidence.measures.append(measured("ratings.margin", "tuned", margin, "nats an answer"))
+        evidence.findings.append(_margin_in_words(margin))
     evidence.write(folder)
     write_answers(folder / "answers.jsonl", answers)
 
@@ -61,10 +64,23 @@ def _loss_measures(subject: str, losses: list[tuple[float, int]], seed: int) -> 
     ]
 
 
-def _margin(changes: list[float], liked: list[bool], seed: int) -> Measure:
+def _margin(changes: list[float], liked: list[bool], seed: int) -> statistics.Interval:
     """How much more the logarithm of a liked answer's probability rose than that of a disliked one: what the odds of one over the other gained."""
     rose, fell = ([change for change, is_liked in zip(changes, liked, strict=True) if is_liked == kind] for kind in (True, False))
-    return measured("ratings.margin", "tuned", statistics.difference_of_means(rose, fell, seed), "nats an answer")
+    return statistics.difference_of_means(rose, fell, seed)
+
+
+def _margin_in_words(margin: statistics.Interval) -> Finding:
+    on = f"(95 % interval {margin.low:.2f} to {margin.high:.2f}, {margin.n} held-out ratings)"
+    if margin.low > 0:
+        return Finding("note", f"a liked answer's odds over a disliked one rose by {margin.value:.2f} nats {on}")
+    if margin.high < 0:
+        return Finding(
+            "warning", f"a liked answer's odds over a disliked one FELL by {-margin.value:.2f} nats {on}", cure="a lower learning rate, or more ratings"
+        )
+    return Finding(
+        "warning", f"no difference shown in a liked answer's odds over a disliked one {on}", cure="more ratings, more epochs, or a smaller train.beta"
+    )
 
 
 def _in_words(change: statistics.Interval) -> Finding:

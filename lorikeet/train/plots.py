@@ -1,4 +1,4 @@
-"""Loss, perplexity, learning rate and gradient norm of a training run as PNG figures for people."""
+"""Loss, perplexity (or margin), learning rate and gradient norm of a training run as PNG figures for people."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,19 @@ PALE, DARK, RED = "#9bb8c9", "#1f6f8b", "#d1495b"
 
 
 def draw(log: Log, clip: float, folder: Path) -> None:
-    """Write loss.png, perplexity.png, learning_rate.png and gradient_norm.png from a trainer's log.
+    """Write loss.png, perplexity.png, learning_rate.png and gradient_norm.png from a trainer's log; of KTO and DPO margin.png in place of perplexity.
 
-    Entries have `step` and some of `loss`, `eval_loss` (nats a supervised token), `learning_rate`, `grad_norm`; gradients are clipped to the norm `clip`.
+    Entries have `step` and some of `loss`, `eval_loss` (nats a supervised token, but for KTO and DPO), `rewards/margins`, `eval_rewards/margins`,
+    `learning_rate`, `grad_norm`; gradients are clipped to the norm `clip`.
     """
-    train, held_out = _series(log, "loss"), _series(log, "eval_loss")
-    for name, change in (("loss", float), ("perplexity", math.exp)):
-        axes = _axes(f"{name} a supervised token")
+    train, held_out, margins = _series(log, "loss"), _series(log, "eval_loss"), _series(log, "eval_rewards/margins")
+    if margins:
+        axes = _axes("beta times the log odds gained, nats")
+        _rough(axes, _series(log, "rewards/margins"), "training")
+        axes.plot([s for s, _ in margins], [v for _, v in margins], "o-", color=RED, linewidth=1.8, label="held out")
+        _save(axes, folder / "margin.png")
+    for name, change in (("loss", float),) if margins else (("loss", float), ("perplexity", math.exp)):
+        axes = _axes("loss" if margins else f"{name} a supervised token")
         _rough(axes, [(step, change(value)) for step, value in train], "training")
         axes.plot([s for s, _ in held_out], [change(v) for _, v in held_out], "o-", color=RED, linewidth=1.8, label="held out")
         if name == "perplexity":
