@@ -139,7 +139,7 @@ def _ours(base: Path, path: Path, steps: int, precision: str, *, own_loss: bool)
             clock.losses += [logs["loss"]] if "loss" in logs else []
 
     with tempfile.TemporaryDirectory() as out:
-        made = arguments(wanted, SEED, bf16, "adamw", Path(out), dataset_kwargs={"skip_prepare_dataset": True})
+        made = arguments(wanted, SEED, "bf16" if bf16 else "fp32", "adamw", Path(out), dataset_kwargs={"skip_prepare_dataset": True})
         made.eval_strategy, made.save_strategy, made.load_best_model_at_end = "no", "no", False
         trainer = Counting(
             batches=Batches(rows["length"], BATCH, wanted.batch_tokens, SEED), schedule=partial(Schedule, "cosine", wanted.warmup),

@@ -43,10 +43,24 @@ def has_bf16_matrix_units() -> bool:
 
 
 def precision(wanted: str) -> str:
-    """The number format of training for a setting of `train.precision`: bf16 or fp32; `auto` takes the fast one here."""
+    """The number format of training for a setting of `train.precision`: bf16, fp16 or fp32; `auto` takes the fast one here.
+
+    NVIDIA GPUs before compute capability 8 (T4, V100) have no bfloat16 units, but fast float16 ones.
+    """
     if wanted != "auto":
         return wanted
-    return "bf16" if has_bf16_matrix_units() else "fp32"
+    if not has_bf16_matrix_units():
+        return "fp32"
+    return "fp16" if 0 < gpu_generation() < 8 else "bf16"
+
+
+def gpu_generation() -> int:
+    """Major compute capability of the first CUDA GPU that can be used; 0 where there is none."""
+    if not Path("/dev/nvidia0").exists():
+        return 0
+    import torch
+
+    return int(torch.cuda.get_device_capability()[0]) if torch.cuda.is_available() else 0
 
 
 def optimiser(wanted: str) -> str:

@@ -107,15 +107,15 @@ def adapter_weights(shape: Shape, settings: TrainSettings) -> int:
 
 def kept(shape: Shape, settings: TrainSettings, rows: int, longest: int, shared: int = 0) -> int:
     """Bytes that autograd keeps for the backward pass of one pass over `rows` rows of `longest` tokens that begin with `shared` same ones."""
-    bf16 = machine.precision(settings.precision) == "bf16"
-    size, fused = (2 if bf16 else 4), not bf16 and settings.method != "qlora" and not settings.dora and not settings.dropout
+    half = machine.precision(settings.precision) != "fp32"
+    size, fused = (2 if half else 4), not half and settings.method != "qlora" and not settings.dora and not settings.dropout
     shared = shared if rows > 1 and not settings.dropout and not settings.neftune else 0
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     linears = shape.adapted(settings)
     on_attention, on_mlp = settings.targets != "mlp", settings.targets != "attention"
     numbers = 2 * queries + 3 * shape.ffn + len(linears) * settings.rank  # queries, attention's result; gate, its activation, up; x A of each adapter
     copies = 0
-    if fused or not bf16:
+    if fused or not half:
         numbers += shape.hidden * (on_attention + on_mlp) + shape.ffn * on_mlp + 2 * shape.hidden
     else:  # each adapter casts its input anew; the norms keep theirs in float32
         numbers += sum(a for a, _ in linears) + 4 * shape.hidden
@@ -124,7 +124,7 @@ def kept(shape: Shape, settings: TrainSettings, rows: int, longest: int, shared:
     if settings.dora:
         numbers += 2 * sum(b for _, b in linears)
     if shape.qk_norm:
-        numbers += (queries + keys) * (2 if bf16 else 1)
+        numbers += (queries + keys) * (2 if half else 1)
     tokens = shared + rows * (longest - shared)
     each = tokens * (size * numbers + copies + 4 * (shape.heads + 2))
     if shared:  # the rows' own pass attends to keys and values repeated for every head, under a mask
@@ -132,7 +132,7 @@ def kept(shape: Shape, settings: TrainSettings, rows: int, longest: int, shared:
         each += size * 2 * rows * longest * keys  # the cache
     else:
         each += size * tokens * 2 * keys
-    if bf16:
+    if half:
         each += size * sum(settings.rank * (a + b) for a, b in linears)
     return each * (shape.layers - (settings.first_layer or 0))
 
@@ -140,7 +140,7 @@ def kept(shape: Shape, settings: TrainSettings, rows: int, longest: int, shared:
 def predict(shape: Shape, settings: TrainSettings, rows: int, longest: int, shared: int = 0) -> Need:
     """The memory of training with at most `rows` rows of `longest` tokens going through the model at once."""
     whole = settings.method == "full"
-    size = 2 if machine.precision(settings.precision) == "bf16" and not whole else 4
+    size = 2 if machine.precision(settings.precision) != "fp32" and not whole else 4
     weights = size * shape.weights
     if settings.method == "qlora":  # NF4 and its scales: 4.13 bits a weight of the blocks
         blocks = shape.layers * sum(a * b for a, b in shape.linears.values())

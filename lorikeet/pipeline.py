@@ -3,7 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
@@ -254,10 +255,10 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     if processes.rank():
         _take_part(recipe)
         return walked
-    with processes.leading(), artifact.locked(directory):
+    with processes.leading(), _told_of_a_full_disk(directory), artifact.locked(directory):
         base = bases.prepare(recipe.recipe.base, progress)
         recipe = recipe.for_base(base)
-        _require_packages(recipe)
+        _require_here(recipe)
         fingerprints = {"base": base.fingerprint}
         (directory / "recipe.resolved.yaml").write_text(resolved_text(recipe, base.fingerprint), encoding="utf-8")
         for step in steps_of(recipe, base):
@@ -287,9 +288,11 @@ def _take_part(recipe: LoadedRecipe) -> None:
         _Work(recipe.for_base(base), base).train({"data": data}, Path(called["folder"]), Silent())
 
 
-def _require_packages(recipe: LoadedRecipe) -> None:
+def _require_here(recipe: LoadedRecipe) -> None:
     if recipe.recipe.train.method == "qlora" and _version("bitsandbytes") == "missing":
         raise MachineError("train.method is qlora, which needs bitsandbytes", "run: pip install 'lorikeet[qlora]', or write train.method: lora")
+    if recipe.recipe.train.precision == "fp16" and not machine.gpu_generation():
+        raise MachineError("train.precision is fp16, which trains on a CUDA GPU alone, and there is none", "leave it out, or write train.precision: fp32")
     for tracker in recipe.recipe.machine.report_to:
         if _version(tracker) == "missing":
             raise MachineError(f"machine.report_to names {tracker}, which is not installed", f"run: pip install {tracker}, or leave it out")
@@ -316,13 +319,28 @@ def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str
         key=key,
         inputs={name: fingerprints[name] for name in step.inputs},
         settings=step.settings,
-        versions={"lorikeet": _version("lorikeet"), "torch": _version("torch"), "transformers": _version("transformers"), "xllamacpp": _version("xllamacpp")},
+        versions={name: _version(name) for name in ("lorikeet", "torch", "transformers", "xllamacpp")},
     )
     seconds, peak = time.monotonic() - begun, machine.peak_memory_mb()
     artifact.write_json(folder / NOTES / COST, {"seconds": round(seconds, 1), "peak_rss_mb": round(peak)})
     walked.steps.append(StepResult(step.name, key, "done", round(seconds, 1), round(peak), folder.name))
     progress.say(f"  done in {seconds:.0f} s, peak {peak / 1000:.1f} GB")
     return made
+
+
+_FULL = ("No space left on device", "os error 28", "PytorchStreamWriter failed writing")
+"""How libraries say that a disk is full."""
+
+
+@contextmanager
+def _told_of_a_full_disk(directory: Path) -> Iterator[None]:
+    """A disk that fills up on the way is the world's error, whatever the library that met it calls it."""
+    try:
+        yield
+    except Exception as error:
+        if any(words in str(error) for words in _FULL):
+            raise MachineError(f"the disk of {directory} is full", "free some space and give the same command: it goes on from the last checkpoint") from error
+        raise
 
 
 def unfinished(directory: Path, name: str, wanted: str) -> list[str]:

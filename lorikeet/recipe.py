@@ -144,7 +144,7 @@ class TrainSettings(Strict):
     patience: Count | None = Field(None, description="passes without a better held-out loss after which training ends; all are made if left out")
     checkpoint_steps: Count = Field(50, description="steps between checkpoints; at most this much is lost by a kill")
     keep_checkpoints: Count = Field(2, description="checkpoints that are kept while it trains, the best one among them")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine has matrix units for it")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="auto: bf16 where the machine has matrix units for it, fp16 on older GPUs")
 
     @model_validator(mode="after")
     def _alpha_with_rank(self) -> "TrainSettings":

@@ -299,3 +299,23 @@ def test_a_tracker_that_is_not_installed_is_refused_before_any_work(recipe: Load
     with pytest.raises(MachineError, match="wandb, which is not installed") as raised:
         pipeline.run(load_recipe(recipe.path, ["machine.report_to=[tensorboard, wandb]"]), tmp_path / "run", Silent())
     assert raised.value.cure == "run: pip install wandb, or leave it out"
+
+
+def test_fp16_without_a_gpu_is_refused_before_any_work(recipe: LoadedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.bases, "prepare", lambda source, progress: BASE)
+    monkeypatch.setattr(pipeline.machine, "gpu_generation", lambda: 0)
+    monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(never)])
+    with pytest.raises(MachineError, match="fp16, which trains on a CUDA GPU alone"):
+        pipeline.run(load_recipe(recipe.path, ["train.precision=fp16"]), tmp_path / "run", Silent())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("I/O error: No space left on device (os error 28)")])
+def test_a_disk_that_fills_up_is_said_in_words(recipe: LoadedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fills_up(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline.bases, "prepare", lambda source, progress: BASE)
+    monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(fills_up)])
+    with pytest.raises(MachineError, match=r"the disk of .* is full") as raised:
+        pipeline.run(recipe, tmp_path / "run", Silent())
+    assert "it goes on from the last checkpoint" in raised.value.cure

@@ -84,8 +84,8 @@ def _peak(model: PeftModel, rows: Rows = ()) -> float:
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     if rows:
-        batch, bf16 = collate(rows), model.get_base_model().dtype == torch.bfloat16
-        with torch.random.fork_rng(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        batch, held = collate(rows), model.dtype
+        with torch.random.fork_rng(), torch.autocast(model.device.type, held, enabled=held != torch.float32):
             loss = supervised_loss(model, batch["input_ids"].to(model.device), batch["labels"].to(model.device), share=False)
         loss.backward()
         del loss

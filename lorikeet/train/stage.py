@@ -42,6 +42,7 @@ from lorikeet.weights import ADAPTER_CONFIG, Base
 
 Kind = type[SFTConfig] | type[KTOConfig] | type[DPOConfig]
 
+FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 CHECKPOINT = 20_000_000
 """Bytes of a checkpoint beside adapter and optimiser: tokenizer, states, log."""
 
@@ -52,14 +53,14 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     torch.set_num_threads(max(1, machine.threads(here.threads) // processes.local_world()))
     machine.keep_freed_memory()
     torch.manual_seed(seed)
-    bf16 = machine.precision(settings.precision) == "bf16"
+    precision = machine.precision(settings.precision)
     optimiser = machine.optimiser(settings.optimiser)
     if optimiser != settings.optimiser:
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
     fit = predicted(base, settings, _longest(data), here, progress) if settings.objective == "sft" else None
-    model = whole_model(base, settings) if settings.method == "full" else with_adapter(base, settings, torch.bfloat16 if bf16 else torch.float32)
+    model = whole_model(base, settings) if settings.method == "full" else with_adapter(base, settings, FORMATS[precision])
     _need_disk(notes, model, settings)
-    told = partial(arguments, settings, seed, bf16, optimiser, notes / "checkpoints")
+    told = partial(arguments, settings, seed, precision, optimiser, notes / "checkpoints")
     callbacks = [*_callbacks(settings, progress), *trackers.callbacks(here.report_to, notes)]
     rest: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(base), "callbacks": callbacks}
     if fit:
@@ -73,7 +74,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if _end_of_sharing():
         return
-    _write(trainer, base, settings, bf16=bf16, folder=folder)
+    _write(trainer, base, settings, precision, folder)
     for finding in diagnose(read_log(folder)):
         if finding.severity != "note":
             progress.say(f"  {finding.severity}: {finding.what}; {finding.cure}")
@@ -82,7 +83,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     machine.give_back_memory()
 
 
-def _write(trainer: Trainer, base: Base, settings: TrainSettings, *, bf16: bool, folder: Path) -> None:
+def _write(trainer: Trainer, base: Base, settings: TrainSettings, precision: str, folder: Path) -> None:
     """What was trained, how it went, and the plots."""
     log = [_kept(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
     keep(trainer.model, folder)
@@ -94,7 +95,7 @@ def _write(trainer: Trainer, base: Base, settings: TrainSettings, *, bf16: bool,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "scale": None if settings.method == "full" else settings.scale,
         "objective": settings.objective,
-        "precision": "bf16" if bf16 else "fp32",
+        "precision": precision,
         "template": template_hash(base),
         "log": log,
     })  # fmt: skip
@@ -189,7 +190,7 @@ def _callbacks(settings: TrainSettings, progress: Progress) -> list[TrainerCallb
     return [*deadline, *patience, Watch(progress, settings.checkpoint_steps)]
 
 
-def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, checkpoints: Path, kind: Kind = SFTConfig, **own: Any) -> Any:
+def arguments(settings: TrainSettings, seed: int, precision: str, optimiser: str, checkpoints: Path, kind: Kind = SFTConfig, **own: Any) -> Any:
     """What TRL's trainer is told, for checkpoints in a folder: what all of ours are, and its `own`."""
     return kind(
         output_dir=str(checkpoints),
@@ -201,7 +202,8 @@ def arguments(settings: TrainSettings, seed: int, bf16: bool, optimiser: str, ch
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch_fused" if optimiser == "adamw" else optimiser,
-        bf16=bf16,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
         activation_checkpointing=False,
         eval_strategy="epoch",

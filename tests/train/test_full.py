@@ -161,7 +161,7 @@ def test_embeddings_beside_an_adapter_get_a_tenth_of_its_rate_and_follow_its_sch
     trainer = SupervisedTrainer(
         batches=Batches([3], 1, 8, 7), schedule=lambda total: Schedule("constant", 0.5, total), train_dataset=rows, data_collator=collate,
         model=with_adapter(base_of(tiny_base), settings, torch.float32), eval_dataset=rows, processing_class=load_tokenizer(base_of(tiny_base)),
-        args=arguments(settings, 7, False, "adamw", tmp_path, dataset_kwargs={"skip_prepare_dataset": True}),
+        args=arguments(settings, 7, "fp32", "adamw", tmp_path, dataset_kwargs={"skip_prepare_dataset": True}),
     )  # fmt: skip
     optimiser = trainer.create_optimizer()
     assert trainer.create_optimizer() is optimiser
