@@ -4,13 +4,15 @@ What the model said before training is the reference, reckoned once before the f
 measures how far the model has gone from the reference on answers that stand beside each other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import Any
 
 import pyarrow.parquet
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from transformers import Trainer
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
@@ -40,6 +42,21 @@ class DpoOverTokens(_OverTokens, DPOTrainer):  # type: ignore[misc]
     """DPOTrainer over prompt_ids, chosen_ids and rejected_ids."""
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the bars that TRL and datasets draw while the reference is reckoned."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        del os.environ["TQDM_DISABLE"]
+        if before is not None:
+            os.environ["TQDM_DISABLE"] = before
+
+
+@_quietly()
 def trainer(data: Artifact, settings: TrainSettings, seed: int, told: Callable[..., Any], rest: Mapping[str, Any]) -> Trainer:
     """The trainer of the recipe's objective over the rated answers of a data folder; `told` makes its arguments, `rest` is what every trainer takes."""
     if processes.world() > 1:

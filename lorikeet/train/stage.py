@@ -66,6 +66,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     if fit:
         trainer: Trainer = _supervised(data, settings, seed, told, rest, fit, progress)
     else:
+        progress.say("  reckoning what the model says before training")
         trainer = preference.trainer(data, settings, seed, told, rest)
     trainer.remove_callback(PrinterCallback)
     resume = _begin(notes, seed, progress)
