@@ -176,10 +176,11 @@ def _training(made: Artifact, run: Mapping[str, Any]) -> dict[str, Any]:
     told = _json(made.file("training.json"))
     step = next(step for step in run["steps"] if step["name"] == "train")
     held_out = [(int(e["step"]), e["eval_loss"]) for e in told["log"] if "eval_loss" in e]
-    curves = [_curve(told["log"], "Loss", float)]
     if told.get("objective", "sft") == "sft":
-        curves.append(_curve(told["log"], "Perplexity", math.exp))
+        curves = [_curve(told["log"], "Loss a supervised token", float)]
+        curves.append(_curve(told["log"], "Perplexity a supervised token", math.exp))
     else:
+        curves = [_curve(told["log"], "Loss", float)]
         margins = [{"step": e["step"], kind: e[key]} for e in told["log"] for kind, key in MARGINS if key in e]
         curves.append(_curve(margins, "Margin of liked over disliked answers", float))
     how = _how_trained(made.manifest.settings)
