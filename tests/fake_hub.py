@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,8 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlparse
 
 COMMIT = "c0ffee" + "0" * 34
-AT_ONCE = 8 << 20
-"""Bytes of a file that come as fast as they can; the rest comes as by a slow network."""
 
 
 @dataclass
@@ -76,8 +73,6 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
             if self.command == "HEAD":
                 return
             for start in range(0, len(body), 1 << 16):
-                if start >= AT_ONCE:
-                    time.sleep(0.05)  # a client on a busy machine has time to say that it has enough
                 self.wfile.write(body[start : start + (1 << 16)])
                 hub.sent += len(body[start : start + (1 << 16)])
 

@@ -111,9 +111,8 @@ def test_training_killed_at_ten_random_moments_ends_with_the_same_weights(tiny_r
     assert fingerprints(disturbed) == fingerprints(plain)
 
 
-@pytest.mark.parametrize("change", ["method=full", "embeddings=true"])
-def test_whole_matrices_too_are_the_same_after_two_kills(tiny_recipe: Path, tmp_path: Path, change: str) -> None:
-    command = train(tiny_recipe, change, "epochs=5", "neftune=5", "accumulate=2", "checkpoint_steps=5")
+def test_a_whole_model_too_is_the_same_after_two_kills(tiny_recipe: Path, tmp_path: Path) -> None:
+    command = train(tiny_recipe, "method=full", "epochs=5", "neftune=5", "accumulate=2", "checkpoint_steps=5")
     plain, disturbed = tmp_path / "plain", tmp_path / "killed"
     killed(command, plain, disturbed, 2)
     last = subprocess.run([*command, "--out", str(disturbed)], check=True, capture_output=True, text=True, timeout=500)
