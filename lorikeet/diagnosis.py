@@ -17,7 +17,7 @@ import numpy as np
 from lorikeet.artifact import MANIFEST, RUN
 from lorikeet.errors import RecipeError
 from lorikeet.evidence import Finding
-from lorikeet.weights import ADAPTER_CONFIG, is_adapter, lora_scale
+from lorikeet.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter, lora_scale
 
 STATE, TRAINING = "trainer_state.json", "training.json"
 ENOUGH = 10
@@ -121,7 +121,7 @@ def _clip(folder: Path) -> dict[str, Any]:
 
 def _adapter(folder: Path) -> dict[str, Any]:
     """Alpha over rank, and how far the adapter's second matrices moved from nought, where an adapter lies beside the log."""
-    weights = folder / "adapter_model.safetensors"
+    weights = folder / ADAPTER_WEIGHTS
     if not is_adapter(folder):
         return {}
     raw = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))

@@ -156,6 +156,15 @@ def predict(shape: Shape, settings: TrainSettings, rows: int, longest: int, shar
     )
 
 
+def longest_row(tokens: Path) -> int:
+    """Tokens of the longest row that training sees, of a data step's tokens.parquet."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(tokens, columns=["ids", "split"], filters=[("split", "in", ["train", "validation"])])
+    return int(pyarrow.compute.max(pyarrow.compute.list_value_length(table["ids"])).as_py())
+
+
 def largest_batch(settings: TrainSettings, longest: int) -> int:
     """Most rows of the greatest length that a batch holds."""
     return max(1, min(settings.rows, settings.row_tokens // longest))

@@ -216,14 +216,7 @@ def _memory(recipe: LoadedRecipe, base: Base, tokens: Path | None) -> dict[str, 
     shape, settings = memory.shape_of(base), recipe.recipe.train
     if shape is None:
         return None
-    longest = recipe.recipe.data.max_tokens
-    if tokens is not None:
-        import pyarrow.compute
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(tokens, columns=["ids", "split"])
-        trained = pyarrow.compute.is_in(table["split"], pyarrow.array(["train", "validation"]))
-        longest = pyarrow.compute.max(pyarrow.compute.list_value_length(table["ids"].filter(trained))).as_py()
+    longest = memory.longest_row(tokens) if tokens else recipe.recipe.data.max_tokens
     limit, most = int(machine.memory_bytes() * recipe.recipe.machine.memory_share), memory.largest_batch(settings, longest)
     rows = memory.rows_that_fit(shape, settings, longest, 0, limit) if limit else most
     need = memory.predict(shape, settings, rows or 1, longest)

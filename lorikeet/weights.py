@@ -14,9 +14,6 @@ QUANTISED = "quantised.json"
 """Beside every GGUF of an export: what is inside (bits a weight, tensor types, fall-backs, same-as)."""
 
 
-ADAPTER_CONFIG = "adapter_config.json"
-
-
 def is_adapter(trained: Path) -> bool:
     """Whether what training left in a folder is an adapter to be put on its base; if not it is a whole model: config.json and model*.safetensors."""
     return (trained / ADAPTER_CONFIG).is_file()

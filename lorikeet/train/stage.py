@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute
 import pyarrow.parquet
 import torch
 from accelerate import PartialState
@@ -25,7 +24,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import DPOConfig, KTOConfig, SFTConfig
 
-from lorikeet import machine, processes
+from lorikeet import machine, memory, processes
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
 from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
@@ -57,7 +56,7 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     optimiser = machine.optimiser(settings.optimiser)
     if optimiser != settings.optimiser:
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
-    fit = predicted(base, settings, _longest(data), here, progress) if settings.objective == "sft" else None
+    fit = predicted(base, settings, memory.longest_row(data.file("tokens.parquet")), here, progress) if settings.objective == "sft" else None
     model = whole_model(base, settings) if settings.method == "full" else with_adapter(base, settings, FORMATS[precision])
     _need_disk(notes, model, settings)
     told = partial(arguments, settings, seed, precision, optimiser, notes / "checkpoints")
@@ -121,12 +120,6 @@ def _supervised(
     )
     trainer.at_once = fit.tokens(settings)
     return trainer
-
-
-def _longest(data: Artifact) -> int:
-    """Tokens of the longest row that training sees."""
-    table = pyarrow.parquet.read_table(data.file("tokens.parquet"), columns=["ids", "split"], filters=[("split", "in", ["train", "validation"])])
-    return int(pyarrow.compute.max(pyarrow.compute.list_value_length(table["ids"])).as_py())
 
 
 def _begin(notes: Path, seed: int, progress: Progress) -> Path | None:
