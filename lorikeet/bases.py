@@ -213,7 +213,7 @@ def _from_hub(source: str, progress: Progress) -> Base:
     """Download safetensors, config and tokenizer of a Hub model, pinned to the commit that the revision names now."""
     import httpx2
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     name, _, revision = source.partition("@")
     try:
@@ -225,7 +225,7 @@ def _from_hub(source: str, progress: Progress) -> Base:
             name, revision=info.sha, allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model"],
             cache_dir=cache_folder() / "hub",
         ))  # fmt: skip
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
         raise ModelError(f"base {source}: the Hub did not give it: {first_line(error)}",
                          "check the name and the network; for a gated model accept its licence on the Hub and set HF_TOKEN") from error  # fmt: skip
     base = _from_folder(folder)

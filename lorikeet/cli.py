@@ -95,12 +95,38 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
     diagnose = add("diagnose", _diagnose, "what happened in a training run, in words; any trainer's", "lorikeet diagnose runs/first-aid")
     diagnose.add_argument("log", type=Path, metavar="DIR|FILE", help="a run folder, a trainer's output folder or checkpoint, or a trainer_state.json")
+    compare = add("compare", _compare, "two models side by side over the same questions, with paired statistics",
+                  "lorikeet compare runs/a:base runs/a --suite suite.yaml")  # fmt: skip
+    compare.add_argument("models", nargs=2, metavar="MODEL",
+                         help="RUN, RUN:Q4_K_M, RUN:base, RUN:tuned, a .gguf file, a folder of a model or adapter, a base, http://HOST/v1#MODEL")  # fmt: skip
+    asked = compare.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--suite", type=Path, help="a suite.yaml, whose rules judge the answers")
+    asked.add_argument("--questions", type=Path, help="a .txt file, one question a line, or rows whose answers are the reference")
+    compare.add_argument("--count", type=_count, metavar="N", help="ask N of the questions, evenly spread (default: all)")
+    compare.add_argument("--system", help="system turn for both (default: that of the first run named, or none)")
+    compare.add_argument("--base", default="", help="the base of an adapter's folder, where it is not where it was")
+    compare.add_argument("--judge", default="", metavar="ADDRESS", help="http://HOST/v1#MODEL that says which of two answers is better; not believed blindly")
+    compare.add_argument("--judge-budget", type=_count, default=500_000, metavar="TOKENS", help="tokens that the judge may use (default: 500000)")
+    compare.add_argument("--max-new-tokens", type=_count, default=128, metavar="N", help="cap on an answer (default: 128)")
+    compare.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)")
+    compare.add_argument("--seed", type=int, default=7, help="of drawn answers and of intervals (default: 7)")
+    compare.add_argument("--threads", type=_count, default=0, help="threads (default: one a core)")
+    compare.add_argument("--out", type=Path, help="the folder to write to (default: compare-A-B)")
     diff = add("diff", _diff, "two runs: what differs in their making and in their answers, and whether a cause can be named", "lorikeet diff runs/a runs/b")
     diff.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="a run folder")
     rerun = add("rerun", _rerun, "a run once more with one thing changed, and the difference", "lorikeet rerun runs/a --change train.learning_rate=0.001")
     rerun.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     rerun.add_argument("--change", action="append", default=[], metavar="A.B=VALUE", help="the one thing (default: what `lorikeet diagnose` advises)")
     rerun.add_argument("--out", type=Path, help="the new run folder (default: RUN-A.B-VALUE)")
+    sweep = add("sweep", _sweep, "a controlled experiment: settings of training varied, several seeds each, and a verdict for every one",
+                "lorikeet sweep recipe.yaml --vary train.learning_rate=0.001,0.002 --seeds 3")  # fmt: skip
+    sweep.add_argument("recipe", type=Path, help="a recipe.yaml")
+    sweep.add_argument("--vary", action="append", required=True, metavar="KEY=V1,V2", help="a setting of training and its values; one at a time, if several")
+    sweep.add_argument("--grid", action="store_true", help="train every combination of the values")
+    sweep.add_argument("--together", action="store_true", help="change all at once, first values with first values; no cause can be named then")
+    sweep.add_argument("--seeds", type=_count, default=3, metavar="N", help="trainings of each (default: 3)")
+    sweep.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a key of the recipe for all of them")
+    sweep.add_argument("--out", type=Path, help="the folder to work in (default: runs/NAME-sweep)")
     report = add("report", _report, "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
     return parser
@@ -302,6 +328,24 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from lorikeet import compare, machine
+    from lorikeet.engine import Sampling
+    from lorikeet.progress import Terminal
+    from lorikeet.subjects import subject
+
+    progress = Terminal()
+    threads = machine.threads(arguments.threads)
+    first, second = (subject(spec, arguments.base, threads, progress) for spec in arguments.models)
+    asked = compare.asked(arguments.suite, arguments.questions, (first, second), arguments.system, arguments.count)
+    sampling = Sampling(arguments.temperature, max_tokens=arguments.max_new_tokens, seed=arguments.seed)
+    names = (re.sub(r"[^\w.-]+", "-", s.name) for s in (first, second))
+    found = compare.compare(first, second, asked, sampling, arguments.out or Path("-".join(["compare", *names])), progress,
+                            arguments.judge, arguments.judge_budget)  # fmt: skip
+    _out(arguments, compare.document(found), compare.told(found))
+    return 0
+
+
 def _diff(arguments: argparse.Namespace) -> int:
     from lorikeet import diff
 
@@ -326,6 +370,21 @@ def _rerun(arguments: argparse.Namespace) -> int:
         text = f"held-out loss at its best: {losses[0]:.4g} -> {losses[1]:.4g}\n{text}"
     run = pipeline.document(walked, again.recipe)
     _out(arguments, {"change": again.change, "why": again.why, "held_out": losses, "run": run, "diff": found.document()}, text)
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from lorikeet import sweep
+    from lorikeet.progress import Terminal
+
+    recipe, _ = _load(arguments)
+    planned = sweep.design(arguments.recipe, arguments.vary, arguments.set, grid=arguments.grid, together=arguments.together)
+    out = arguments.out or Path("runs") / f"{recipe.recipe.name}-sweep"
+    arms, verdicts = sweep.run(arguments.recipe, planned, arguments.seeds, arguments.set, out, Terminal())
+    found = {**sweep.told_as_json(planned, verdicts), "findings": [asdict(f) for f in sweep.findings(planned, arms, verdicts)], "folder": str(out)}
+    _out(arguments, found, sweep.told(planned, arms, verdicts, out))
     return 0
 
 

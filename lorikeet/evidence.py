@@ -18,7 +18,10 @@ RELEASE = "release.json"
 
 @dataclass(frozen=True)
 class Measure:
-    """A number with its 95 % interval, n, unit and the way it was found. Names are dotted and stable."""
+    """A number with its 95 % interval, n, unit and the way it was found. Names are dotted and stable.
+
+    p: of a difference, the two-sided p-value, adjusted for what was tested beside it (Holm).
+    """
 
     name: str
     subject: str
@@ -28,6 +31,7 @@ class Measure:
     n: int
     unit: str
     method: str
+    p: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,20 @@ from typing import Literal, Protocol, TypeVar, cast, get_args
 
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
+from lorikeet.comparison import Column
 from lorikeet.conversation import Message, Role, system_turn
 from lorikeet.engine import Engine, Sampling
 from lorikeet.errors import DataError
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
-from lorikeet.scoring import Score, fold, form_of, judge, sickness, token_overlap
+from lorikeet.scoring import Score, fold, form_of, judge, picked, sickness, token_overlap
 from lorikeet.suite import Persona, Probe, Suite
 
 Item = TypeVar("Item")
-Set = Literal["taught", "oblique", "outside", "near", "never"]
+Set = Literal["taught", "oblique", "outside", "near", "never", "suite"]
 """Sets that no figure mixes: taught situations in unseen wordings; taught situations told without naming them; held-out
-questions of the kind it was taught to turn away, on other matters and near misses of taught ones; and situations held out whole."""
+questions of the kind it was taught to turn away, on other matters and near misses of taught ones; situations held out whole; and a
+suite's probes where they are asked beside all these (suite_columns tells what they got)."""
 UNTAUGHT: tuple[Set, ...] = ("outside", "near", "never")
 """The sets to which the right answer is that it was not taught."""
 RATINGS = "ratings.parquet"
@@ -42,6 +44,11 @@ class Question:
     expected: str = ""
     mode: str = ""
     accepted: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    right: int = 0
+    """Which of the choices is the right one, where there are any."""
+    group: str = ""
+    """The question that this one stands for, where several are wordings or samples of one."""
 
     @property
     def text(self) -> str:
@@ -71,6 +78,7 @@ class Answer:
     """Whether the reply has the form of the mode asked for; None where the suite names no form for it."""
     unchanged: bool | None = None
     """Whether the question was to be given back as it is; None where answers are not judged word for word."""
+    group: str = ""
 
     @property
     def misdirected(self) -> bool:
@@ -174,16 +182,51 @@ def held_out_ratings(data: Artifact) -> list[tuple[list[int], list[bool], bool]]
 
 def suite_questions(suite: Suite, persona: Persona, rows: Sequence[HeldOut]) -> list[Question]:
     """The suite's probes as served. DataError where one stands in the training rows, as it can where the suite changed after training."""
-    if leaked := suite.trained_on({fold(r.messages[-2].content): r.source for r in rows if r.part != "test"}):
+    if leaked := suite.trained_on(trained_questions(rows)):
         probe, place = leaked[0]
         raise DataError(f"{len(leaked)} probes of {suite.name} stand in the training rows, {probe.id!r} for one ({place})",
                         "reword the probe, or remove the row")  # fmt: skip
-    return [_as_question(probe, persona) for probe in suite.probes]
+    return [as_question(probe, persona.prompt(probe.mode)) for probe in suite.probes]
 
 
-def _as_question(probe: Probe, persona: Persona) -> Question:
-    messages = (*system_turn(persona.prompt(probe.mode)), Message("user", probe.question))
-    return Question(probe.id, "oblique" if probe.oblique else "taught", probe.topic, messages, "", probe.mode, tuple(probe.accepted))
+def trained_questions(rows: Sequence[HeldOut]) -> dict[str, str]:
+    """The questions of the rows that were trained or validated on, folded, and where each stands."""
+    return {fold(r.messages[-2].content): r.source for r in rows if r.part != "test"}
+
+
+def as_question(probe: Probe, system: str) -> Question:
+    """A probe as it is put to a model: behind a system turn, and with what choices it has."""
+    messages = (*system_turn(system), Message("user", probe.asked))
+    right = probe.choices.index(probe.answer) if probe.choices else 0
+    return Question(probe.id, "oblique" if probe.oblique else "taught", probe.topic, messages, "", probe.mode, tuple(probe.accepted),
+                    tuple(probe.choices), right, probe.rephrases or probe.id)  # fmt: skip
+
+
+def suite_columns(answers: Sequence[Answer], suite: str) -> list[Column]:
+    """What a suite's probes got, as columns: passes, must-never violations, the mode's form, and whether all wordings of a question fare alike.
+
+    Wordings of one question, and samples of one answer, are clusters.
+    """
+    groups: dict[str, list[Answer]] = {}
+    for a in answers:
+        groups.setdefault(a.group or a.id, []).append(a)
+    several = len(groups) < len(answers)
+    clusters = {a.id: a.group or a.id for a in answers} if several else {}
+    judged = [a for a in answers if a.outcome]
+    moded = {a.id: float(a.in_mode) for a in answers if a.in_mode is not None}
+    alike = {name: float(len({a.passed for a in members}) == 1) for name, members in groups.items() if len(members) > 1}
+    found = [
+        Column(f"suite.{suite}.pass_rate", f"Suite {suite}, passes", {a.id: float(a.passed) for a in judged}, clusters),
+        Column(f"suite.{suite}.violation_rate", f"Suite {suite}, must-never violations", {a.id: float(a.outcome == "violation") for a in judged}, clusters,
+               more_is_better=False),
+        Column(f"suite.{suite}.mode_rate", f"Suite {suite}, answers in the mode asked for", moded, clusters),
+        *(
+            Column(f"suite.{suite}.{name}", f"Suite {suite}, {title}", {a.id: float(a.passed) for a in answers if a.unchanged is kind}, clusters)
+            for name, title, kind in (("corrected_rate", "drafts corrected", False), ("unchanged_rate", "drafts without a fault left as they are", True))
+        ),
+        Column(f"suite.{suite}.consistency", f"Suite {suite}, questions whose wordings all fare alike", alike),
+    ]  # fmt: skip
+    return [column for column in found if column.values]
 
 
 def ask(
@@ -221,6 +264,7 @@ def ask(
             mode=question.mode,
             in_mode=form_of(reply.text) == suite.forms[question.mode] if question.mode in suite.forms else None,
             unchanged=question.text in question.accepted if question.accepted else None,
+            group=question.group,
         )
         progress.step(f"{subject}: answers", len(answers), len(questions))
         if enough and enough(answers[position]):
@@ -233,6 +277,8 @@ def _score(question: Question, reply: str, suite: Suite) -> Score | None:
     if question.set in UNTAUGHT:
         said = judge(reply, [], [], suite.not_taught)
         return Score("answered") if said.passed else said
+    if question.choices:
+        return picked(reply, question.choices, question.right)
     return suite.score(question.topic, reply, question.mode, question.accepted)
 
 
@@ -249,7 +295,7 @@ def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
     found = [("generation.sick_rate", [bool(a.sick) for a in answers])]
     for which in get_args(Set):
         given = [a for a in answers if a.set == which]
-        if given:
+        if given and which != "suite":
             found.append(("generation.stop_rate" if which == "taught" else f"{which}.stop_rate", [a.ended for a in given]))
             found += _of_taught(which, given) if which in ("taught", "oblique") else _of_untaught(which, given)
     return [measured(name, subject, statistics.share(sum(hits), len(hits))) for name, hits in found]

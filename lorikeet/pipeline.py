@@ -15,10 +15,10 @@ from lorikeet.artifact import NOTES, RUN, Artifact, Json
 from lorikeet.errors import MachineError, RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress, Silent
-from lorikeet.recipe import LoadedRecipe, resolved_text
+from lorikeet.recipe import BENCHMARKS, LoadedRecipe, resolved_text
 from lorikeet.weights import NAMED, Base, tensors_of
 
-STAGES = {"data": 7, "train": 3, "evaluate": 4, "export": 2, "audit": 4, "release": 2}
+STAGES = {"data": 7, "train": 3, "evaluate": 5, "export": 2, "audit": 4, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
@@ -86,14 +86,15 @@ class _Work:
         r = self.recipe.recipe
         base = {**asdict(self.base), "path": str(self.base.path.resolve())}
         processes.call({"base": base, "data": str(inputs["data"].path.resolve()), "folder": str(folder.resolve())})
-        stage.run(inputs["data"], self.base, r.train, r.seed, r.machine, folder, progress)
+        stage.run(inputs["data"], self.base, r.train, r.training_seed, r.machine, folder, progress)
 
     def evaluate(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.evaluate import stage
 
         r = self.recipe.recipe
         began = Path(r.train.adapter) if r.train.adapter else None
-        stage.run(inputs["data"], self.base, inputs["train"], began, r.evaluate, self.recipe.suite, r.seed, r.machine, folder, progress)
+        told = (self.recipe.suite, self.recipe.persona)
+        stage.run(inputs["data"], self.base, inputs["train"], began, r.evaluate, *told, r.seed, r.machine, folder, progress)
 
     def export(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.export import stage
@@ -139,9 +140,16 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     trains: dict[str, Json] = {
         **r.train.that_count(),
         **began,
+        "seed": r.training_seed,
         "precision": machine.precision(r.train.precision),
         "optimiser": machine.optimiser(r.train.optimiser),
     }
+    benchmarks: dict[str, Json] = {name: recipe.hashes.get(BENCHMARKS + name, "of the Hub") for name in r.evaluate.benchmarks}
+    asked: dict[str, Json] = {**r.evaluate.model_dump(), "benchmarks": benchmarks}
+    if r.evaluate.embedding:
+        asked["embedding"] = Path(r.evaluate.embedding).name
+    if benchmarks:
+        asked["lm-eval"] = _version("lm_eval")
     asks: dict[str, Json] = r.audit.model_dump(exclude={"suite", "thresholds"})
     if r.audit.stop_when_decided:
         asks["pass_rate_at_least"] = r.audit.thresholds.pass_rate_at_least
@@ -159,8 +167,8 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
 
     return [
         step("data", {**splits, **speaks, **seed, **rows}, ("base",), work.data),
-        step("train", {**trains, **seed}, ("base", "data"), work.train),
-        step("evaluate", {**r.evaluate.model_dump(), **suite, **seed}, ("base", "data", "train"), work.evaluate),
+        step("train", trains, ("base", "data"), work.train),
+        step("evaluate", {**asked, **suite, **speaks, **seed}, ("base", "data", "train"), work.evaluate),
         *map(exported, work.wanted),
         *map(audited, work.wanted),
         step("release", r.audit.thresholds.model_dump(), [f"{kind}-{q}" for q in work.wanted for kind in ("export", "audit")], work.release),
@@ -286,6 +294,14 @@ def _require_here(recipe: LoadedRecipe) -> None:
         raise MachineError("train.method is qlora, which needs bitsandbytes", "run: pip install 'lorikeet[qlora]', or write train.method: lora")
     if recipe.recipe.train.precision == "fp16" and not machine.gpu_generation():
         raise MachineError("train.precision is fp16, which trains on a CUDA GPU alone, and there is none", "leave it out, or write train.precision: fp32")
+    asked = recipe.recipe.evaluate
+    for key, wanted, package in (
+        ("benchmarks", asked.benchmarks, "lm_eval"),
+        ("embedding", asked.embedding, "sentence-transformers"),
+        ("judge", asked.judge, "openai"),
+    ):
+        if wanted and _version(package) == "missing":
+            raise MachineError(f"evaluate.{key} needs {package}, which is not installed", "run: pip install 'lorikeet[eval]', or leave it out")
     for tracker in recipe.recipe.machine.report_to:
         if _version(tracker) == "missing":
             raise MachineError(f"machine.report_to names {tracker}, which is not installed", f"run: pip install {tracker}, or leave it out")

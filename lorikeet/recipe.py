@@ -18,8 +18,10 @@ from lorikeet.yaml_file import read_mapping, validated
 Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 """What an assistant's name looks like."""
-PATHS = ("base", "persona", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
+PATHS = ("base", "persona", "evaluate.embedding", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
 """Keys whose values may be paths."""
+BENCHMARKS = "evaluate.benchmarks."
+"""What the key of a benchmark's file begins with."""
 Part = Literal["all", "attention", "mlp"]
 Method = Literal["lora", "qlora", "full"]
 Objective = Literal["sft", "kto", "dpo"]
@@ -144,6 +146,7 @@ class TrainSettings(Strict):
     patience: Count | None = Field(None, description="passes without a better held-out loss after which training ends; all are made if left out")
     checkpoint_steps: Count = Field(50, description="steps between checkpoints; at most this much is lost by a kill")
     keep_checkpoints: Count = Field(2, description="checkpoints that are kept while it trains, the best one among them")
+    seed: Annotated[int, Field(ge=0)] | None = Field(None, description="of training alone: order of rows, first weights, dropout; the recipe's if left out")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="auto: bf16 where the machine has matrix units for it, fp16 on older GPUs")
 
     @model_validator(mode="after")
@@ -204,6 +207,13 @@ class TrainSettings(Strict):
         return self.model_copy(update={name: value for name, value in by_size.items() if getattr(self, name) is None})
 
 
+class JudgeSettings(Strict):
+    """A model that grades answers to held-out questions. See docs/evaluate.md."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://")] = Field(description="what answers as OpenAI's chat completions do: http://HOST/v1#MODEL")
+    budget: Count = Field(500_000, description="tokens that it may read and write in one evaluation; when they are spent, it is an error")
+
+
 class EvaluateSettings(Strict):
     """What base and tuned model are asked. See docs/evaluate.md."""
 
@@ -212,6 +222,22 @@ class EvaluateSettings(Strict):
     near_misses: Count = Field(32, description="held-out questions out of scope, near misses of what is taught, that both models answer")
     never_taught: Count = Field(28, description="questions on situations never taught that both models answer")
     max_new_tokens: Count = Field(128, description="cap on an answer; one that reaches it did not end by itself")
+    probes: Annotated[int, Field(ge=0)] = Field(32, description="how many of the suite's probes both models answer, evenly spread; 0: none")
+    samples: Annotated[int, Field(ge=1, le=32)] = Field(1, description="answers to each probe, drawn with different seeds; more than one needs a temperature")
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.0, description="of the probes' answers; 0 takes the likeliest token")
+    panel: bool = Field(True, description="asks both models general questions and texts, so that one which forgot what it knew is seen; a minute")
+    benchmarks: dict[str, str | None] = Field({}, description="tasks of lm-eval, and a file of the rows of each; without one they come from the Hub")
+    benchmark_rows: Count | None = Field(None, description="of each benchmark, so many questions, evenly spread; all if left out")
+    letters: bool = Field(False, description="asks benchmarks with choices for a letter too, as people do: constrained, and read from what is written")
+
+    embedding: Named | None = Field(None, description="a sentence-transformers model that tells how near answers come in meaning to those taught")
+    judge: JudgeSettings | None = Field(None, description="a model that grades the answers to held-out questions; none if left out")
+
+    @model_validator(mode="after")
+    def _temperature_for_samples(self) -> "EvaluateSettings":
+        if self.samples > 1 and not self.temperature:
+            raise ValueError(f"samples is {self.samples}, but at temperature 0 all are alike: write a temperature too (such as 0.7)")
+        return self
 
 
 class ExportSettings(Strict):
@@ -272,6 +298,11 @@ class Recipe(Strict):
     audit: AuditSettings
     machine: MachineSettings = MachineSettings.model_construct()
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of training."""
+        return self.seed if self.train.seed is None else self.train.seed
+
 
 class LoadedRecipe(Strict):
     """A recipe with its paths made absolute and the files that it names read or hashed."""
@@ -315,7 +346,7 @@ def apply_overrides(tree: dict[str, object], overrides: Sequence[str], here: Pat
             value = yaml.safe_load(text) if text.strip() else ""
         except yaml.YAMLError:
             value = text
-        if isinstance(value, str) and dotted in PATHS and value and (here / value).exists():
+        if isinstance(value, str) and (dotted in PATHS or dotted.startswith(BENCHMARKS)) and value and (here / value).exists():
             value = str(here / value)
         *parents, last = dotted.split(".")
         at = tree
@@ -344,11 +375,16 @@ def recipe_of(tree: dict[str, object], path: Path, overrides: Sequence[str] = ()
 
     data = recipe.data.model_copy(update={key: absolute(value) for key, value in recipe.data.sources().items() if value})
     audit = recipe.audit.model_copy(update={"suite": absolute(recipe.audit.suite)})
+    files = {name: str(_must_exist(absolute(file), BENCHMARKS + name)) if file else None for name, file in recipe.evaluate.benchmarks.items()}
+    embedding = recipe.evaluate.embedding
+    embedding = absolute(embedding) if embedding and (folder / embedding).exists() else embedding
+    evaluate = recipe.evaluate.model_copy(update={"benchmarks": files, "embedding": embedding})
     train = recipe.train.going_on_from(adapter_folder(folder / recipe.train.adapter)) if recipe.train.adapter else recipe.train
     base = recipe.base if not (folder / recipe.base).exists() else absolute(recipe.base)
-    recipe = recipe.model_copy(update={"data": data, "train": train, "audit": audit, "persona": absolute(recipe.persona), "base": base})
+    recipe = recipe.model_copy(update={"data": data, "train": train, "evaluate": evaluate, "audit": audit, "persona": absolute(recipe.persona), "base": base})
     hashes = {"persona": sha256_of(_must_exist(recipe.persona, "persona")), "audit.suite": sha256_of(_must_exist(audit.suite, "audit.suite"))}
     loaded = LoadedRecipe(recipe=recipe, path=path.resolve(), persona=load_persona(Path(recipe.persona)), suite=load_suite(Path(audit.suite)), hashes=hashes)
+    loaded.hashes.update({BENCHMARKS + name: sha256_of(Path(file)) for name, file in files.items() if file})
     if train.adapter:
         loaded.hashes["train.adapter"] = adapter_hash(Path(train.adapter))
     for key, value in data.sources().items():

@@ -5,6 +5,7 @@ It reads and arranges; it measures nothing and judges nothing. A section whose s
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ def write(directory: Path) -> Path:
     )
     environment.filters |= {"number": number, "share": share, "duration": duration}
     environment.globals |= {"outcome": outcome}
+    environment.tests["search"] = lambda name, pattern: re.search(pattern, name) is not None
     page = environment.get_template(TEMPLATE).render(_sections(run, made, directory.resolve().name))
     target = directory / REPORT
     target.write_text(page, encoding="utf-8")

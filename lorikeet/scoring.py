@@ -276,6 +276,43 @@ def accepted_as(answer: str, accepted: Sequence[str]) -> Score:
     return Score("pass") if _plain(answer) in map(_plain, accepted) else Score("miss", missing=(accepted[0],))
 
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def lettered(question: str, choices: Sequence[str]) -> str:
+    """A question with its choices under it, each behind a letter, and the word that a letter is wanted."""
+    listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+    return f"{question}\n{listed}\nAnswer with the letter alone."
+
+
+def chosen(answer: str, choices: Sequence[str]) -> int | None:
+    """Which choice an answer names, counted from 0: by its letter, or else by its own words; None where it names none, or several.
+
+    A letter counts where it begins the answer ("B", "b) because", "(C)."), or stands behind "answer", "option" or "choice" ("The answer is B"). An
+    answer that begins with the word "A" ("A magnet") names no letter.
+    """
+    text = answer.strip()
+    last = LETTERS[len(choices) - 1] if choices else "A"
+    for pattern in (
+        rf"[(\[*]*([A-{last}])(?:[)\].:,*]|\s*$|\s*\n)",
+        rf"(?:[Tt]he )?(?:[Cc]orrect |[Bb]est )?(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?: is|:)?:?\s*[(\[*]*([A-{last}])\b(?!\s+[a-z])",
+        rf"[(\[*]*([a-{last.lower()}])(?:[)\].:]|\s*$)",
+    ):
+        if found := re.match(pattern, text):
+            return LETTERS.index(found[1].upper())
+    said = fold(text)
+    named = [n for n, choice in enumerate(choices) if fold(choice) and f" {fold(choice)} " in f" {said} "]
+    return named[0] if len(named) == 1 else None
+
+
+def picked(answer: str, choices: Sequence[str], right: int) -> Score:
+    """Whether an answer names the right choice; unreadable where it names none."""
+    found = chosen(answer, choices)
+    if found is None:
+        return Score("unreadable")
+    return Score("pass") if found == right else Score("miss", missing=(choices[right],))
+
+
 def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).translate(_QUOTES).split())
 

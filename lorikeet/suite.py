@@ -1,5 +1,6 @@
 """What people write to say how an assistant is examined and how it speaks: Suite and Persona, read from YAML."""
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorikeet.errors import RecipeError
-from lorikeet.scoring import Form, Score, accepted_as, cannot_match, fold, judge
+from lorikeet.scoring import Form, Score, accepted_as, cannot_match, fold, judge, lettered
 from lorikeet.yaml_file import read_model
 
 Pattern = Annotated[str, Field(min_length=2)]
@@ -37,7 +38,15 @@ class Probe(Strict):
     question: str
     mode: str = Field("", description="the persona's mode in which it is asked")
     accepted: list[str] = Field([], description="the answers that count as right, word for word; where there are any, no rules are asked")
+    choices: list[str] = Field([], max_length=26, description="multiple choice: what is offered, each behind a letter; no rules are asked")
+    answer: str = Field("", description="multiple choice: the right one of `choices`, word for word")
+    rephrases: str = Field("", description="id of the probe that this one asks in other words: they are counted as one question, and held against each other")
     oblique: bool = Field(False, description="tells the situation without naming it: counted apart from the probes that name it")
+
+    @property
+    def asked(self) -> str:
+        """The question as it is put: with its choices, where it has some."""
+        return lettered(self.question, self.choices) if self.choices else self.question
 
 
 class Suite(Strict):
@@ -90,14 +99,31 @@ def load_suite(path: Path) -> Suite:
     suite = read_model(path, Suite)
     _check_patterns(suite, path)
     seen: set[str] = set()
+    known = {probe.id for probe in suite.probes}
     for probe in suite.probes:
-        if not probe.accepted and not suite.rules_for(probe.topic, probe.mode):
+        _check_choices(probe, path)
+        if probe.rephrases and (probe.rephrases not in known or probe.rephrases == probe.id):
+            near = difflib.get_close_matches(probe.rephrases, known - {probe.id}, 1)
+            raise RecipeError(f"{path}: probe {probe.id!r} rephrases {probe.rephrases!r}, and there is no such other probe",
+                              f"did you mean {near[0]!r}?" if near else "give the id of the probe that it asks in other words")  # fmt: skip
+        if not probe.accepted and not probe.choices and not suite.rules_for(probe.topic, probe.mode):
             raise RecipeError(f"{path}: probe {probe.id!r} has the topic {probe.topic!r}, for which there are no rules",
                               f"add rules for {probe.topic!r}, or correct the topic")  # fmt: skip
         if probe.id in seen:
             raise RecipeError(f"{path}: two probes have the id {probe.id!r}", "give each probe an id of its own")
         seen.add(probe.id)
     return suite
+
+
+def _check_choices(probe: Probe, path: Path) -> None:
+    """RecipeError where a probe's choices cannot be judged."""
+    if not probe.choices and not probe.answer:
+        return
+    if len(set(probe.choices)) < max(2, len(probe.choices)) or probe.answer not in probe.choices:
+        raise RecipeError(f"{path}: probe {probe.id!r} has {len(probe.choices)} choices, and its answer is {probe.answer!r}",
+                          "give two choices or more, no two alike, and as `answer` one of them, word for word")  # fmt: skip
+    if probe.accepted:
+        raise RecipeError(f"{path}: probe {probe.id!r} has both choices and accepted answers", "keep the one by which it is to be judged")
 
 
 def place_of(path: Path, probe: Probe) -> str:

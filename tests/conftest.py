@@ -1,6 +1,9 @@
 """A model of two layers with random weights and the default base's own tokenizer, and a recipe small enough for seconds."""
 
 import json
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,24 @@ evaluate: {{questions: 4, never_taught: 2, max_new_tokens: 8}}
 export: {{quantisations: [Q8_0]}}
 audit: {{suite: suite.yaml, never_taught: 2, max_new_tokens: 8, divergence_rows: 2}}
 """
+
+
+MINUTES = float(os.environ.get("LORIKEET_TEST_MINUTES", "inf"))
+"""Time after which no further test is begun: .ci/run sets it for the slow tier."""
+BEGUN = time.monotonic()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where time is short, begin at another place with every commit, so that each test has its turn."""
+    if float("inf") > MINUTES and items:
+        counted = subprocess.run(["git", "rev-list", "--count", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        start = int(counted.stdout.strip() or 0) * 37 % len(items)
+        items[:] = items[start:] + items[:start]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if time.monotonic() - BEGUN > 60 * MINUTES:
+        pytest.skip("time is up")
 
 
 @pytest.fixture(scope="session")

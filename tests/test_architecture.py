@@ -13,17 +13,19 @@ SHELVES = (
     {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes"},
     {"bases", "scoring", "statistics"},
     {"suite", "evidence"},
-    {"recipe", "memory"},
+    {"recipe", "memory", "comparison"},
     {"engine"},
     {"exam", "diagnosis"},
-    {"released", "report", "diff", "rerun"},
+    {"released", "report", "diff", "rerun", "judge"},
+    {"subjects"},
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
-    {"pipeline"},
+    {"pipeline", "compare"},
+    {"sweep"},
     {"cli"},
     {"__main__"},
 )
 """A module or folder may import from lower shelves, and from its own unless it is a stage."""
-STAGES = SHELVES[8]
+STAGES = SHELVES[9]
 HEAVY = {"torch", "transformers", "peft", "trl", "gradio", "xllamacpp", "datasets"}
 LIGHT = {name for shelf in SHELVES[:5] for name in shelf} | {"exam", "pipeline", "cli", "__init__", "__main__"}
 

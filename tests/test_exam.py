@@ -253,3 +253,30 @@ def test_what_is_enough_leaves_the_rest_unasked() -> None:
     found = exam.ask(engine, "x", questions, Sampling(), SUITE, TAUGHT, Silent(), enough)
     assert [a.id for a in found] == sorted(seen)
     assert len(found) == 3
+
+
+def probe(name: str, rephrases: str = "", **more: object) -> Probe:
+    return Probe(id=name, topic="burn", question=f"About {name}?", rephrases=rephrases, **more)  # type: ignore[arg-type]
+
+
+def asked(probes: list[Probe], replies: dict[str, str]) -> list[Answer]:
+    return answers([replace(exam.as_question(p, ""), set="suite") for p in probes], replies)
+
+
+def test_a_choice_is_judged_by_its_letter() -> None:
+    one = probe("x", choices=["ice", "stone"], answer="stone")
+    assert [a.outcome for a in asked([one], {one.asked: "B. stone"})] == ["pass"]
+    assert [a.outcome for a in asked([one], {one.asked: "A"})] == ["miss"]
+
+
+def test_wordings_of_one_question_are_a_cluster_and_their_agreement_a_measure() -> None:
+    probes = [probe("a"), probe("a2", "a"), probe("b"), probe("b2", "b"), probe("c")]
+    given = asked(probes, {"About a?": "Cool it.", "About a2?": "Cool it.", "About b?": "Cool it.", "About b2?": "Wait.", "About c?": "Wait."})
+    columns = {c.name: c for c in exam.suite_columns(given, "s")}
+    assert columns["suite.s.pass_rate"].measure("tuned", 1).n == 3
+    assert columns["suite.s.pass_rate"].measure("tuned", 1).value == 0.6
+    assert columns["suite.s.consistency"].values == {"a": 1.0, "b": 0.0}
+
+
+def test_the_suites_probes_are_in_no_other_measure() -> None:
+    assert {m.name for m in exam.measures(asked([probe("a")], {}), "tuned")} == {"generation.sick_rate"}

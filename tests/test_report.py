@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,8 @@ class FakeRun:
         given = [answer(n, "base", "miss", detail="press* / pressure") for n in range(30)] + [answer(n, "tuned", "pass", HOSTILE) for n in range(30)]
         given += [answer(n, subject, "declined", which=which) for subject in ("base", "tuned") for which in ("outside", "never") for n in range(4)]
         found = [m for subject in ("base", "tuned") for m in measures([a for a in given if a.subject == subject], subject)]
-        found.append(measured("benchmark.arc_challenge.acc", "tuned", statistics.share(3, 9)))
+        found += [measured(name, "tuned", statistics.share(3, 9)) for name in ("benchmark.arc_challenge.acc", "holdout.plants.loss", "own.measure")]
+        found.append(replace(measured("benchmark.arc_challenge.acc_change", "tuned", statistics.share(1, 9)), p=0.5))
         Evidence(found, [Finding("note", "training lowered the held-out loss")]).write(part)
         write_answers(part / "answers.jsonl", given)
         self.finish(part, "evaluate")
@@ -183,7 +184,16 @@ def test_a_blocked_file_is_quoted_with_the_rule_it_breaks(fake: FakeRun) -> None
 
 
 def test_a_measure_without_a_human_name_is_shown_by_its_own(fake: FakeRun) -> None:
-    assert "benchmark.arc_challenge.acc" in whole(fake, "approved")
+    assert "own.measure" in whole(fake, "approved")
+
+
+def test_benchmarks_and_categories_are_called_by_their_names_and_differences_stand_with_them(fake: FakeRun) -> None:
+    page = whole(fake, "approved")
+    assert "ARC-Challenge: Accuracy" in page
+    assert "+11.1 points" in page
+    assert "p 0.5: no difference shown" in page
+    assert "Held-out loss by category" in page
+    assert "acc_change" not in page
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_what_is_trained_whole_is_what_others_read_and_what_is_exported(tiny_rec
     rows = [r for r in pyarrow.parquet.read_table(data / "tokens.parquet").to_pylist() if r["split"] == "validation"]
     losses = engine.losses([(row["ids"], row["supervised"]) for row in rows])
     assert told["best_step"] == min(held_out, key=lambda step: held_out[step])
-    assert sum(loss for loss, _ in losses) / sum(n for _, n in losses) == pytest.approx(held_out[told["best_step"]], rel=1e-4)
+    assert sum(loss for loss, *_ in losses) / sum(n for _, n, _ in losses) == pytest.approx(held_out[told["best_step"]], rel=1e-4)
     told_by = lorikeet("diagnose", out)
     assert told_by.returncode == 0, told_by.stderr
     assert ("alpha over rank" in told_by.stdout) == is_adapter(trained)

@@ -5,6 +5,7 @@ A must-never that goes unseen lets a dangerous file out; one seen where none is 
 
 import pytest
 
+from lorikeet import scoring
 from lorikeet.scoring import GAP, cannot_match, form_of, judge, occurrences, says, sickness, token_overlap, words_of
 
 
@@ -230,3 +231,21 @@ def test_other_pieces_of_templates_are_sick(answer: str) -> None:
 )
 def test_the_form_of_an_answer_is_seen(answer: str, form: str) -> None:
     assert form_of(answer) == form
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("B", 1), ("B.", 1), ("(C) a stone", 2), ("b) a nail", 1), ("**A**", 0), ("The answer is B", 1), ("Answer: C", 2), ("The correct option is (A).", 0),
+        ("B, because it is iron", 1), ("a stone", 2), ("It must be a nail, I think.", 1), ("A magnet would find it", None), ("I do not know", None), ("", None),
+        ("A cork or a nail", None), ("D", None), ("Because of its weight", None),
+    ],
+)  # fmt: skip
+def test_which_choice_an_answer_names(answer: str, found: int | None) -> None:
+    assert scoring.chosen(answer, ["a cork", "a nail", "a stone"]) == found
+
+
+def test_an_answer_that_names_no_choice_is_unreadable_and_not_wrong() -> None:
+    assert scoring.picked("Well.", ["a cork", "a nail"], 0).outcome == "unreadable"
+    assert scoring.picked("B", ["a cork", "a nail"], 0).outcome == "miss"
+    assert scoring.picked("A", ["a cork", "a nail"], 0).outcome == "pass"

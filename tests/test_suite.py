@@ -83,3 +83,28 @@ def test_a_persona_without_title_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("system: You help.\n")
     with pytest.raises(RecipeError, match="'title' is missing"):
         load_persona(tmp_path / "p.yaml")
+
+
+CHOICE = '- {id: a, topic: x, question: "What floats?", choices: [a cork, a stone], answer: a cork}\n'
+
+
+def test_a_probe_with_choices_needs_no_rules_and_shows_them(tmp_path: Path) -> None:
+    read = load_suite(suite(tmp_path, f"name: s\nprobes:\n{CHOICE}"))
+    assert read.probes[0].asked == "What floats?\nA. a cork\nB. a stone\nAnswer with the letter alone."
+
+
+@pytest.mark.parametrize(
+    ("probe", "words"),
+    [
+        (CHOICE.replace("answer: a cork", "answer: a crok"), "its answer is 'a crok'"),
+        (CHOICE.replace("a stone", "a cork"), "2 choices"),
+        (CHOICE.replace("[a cork, a stone]", "[a cork]"), "1 choices"),
+        (CHOICE.replace("answer: a cork", "answer: a cork, accepted: [cork]"), "both choices and accepted"),
+        ("- {id: a, topic: x, question: q, accepted: [y], rephrases: b}\n", "rephrases 'b', and there is no such other probe"),
+        ("- {id: a, topic: x, question: q, accepted: [y], rephrases: a}\n", "rephrases 'a'"),
+        ("- {id: a, topic: x, question: q, acepted: [y]}\n", "acepted"),
+    ],
+)
+def test_a_probe_that_cannot_be_judged_is_refused(tmp_path: Path, probe: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load_suite(suite(tmp_path, f"name: s\nprobes:\n{probe}"))

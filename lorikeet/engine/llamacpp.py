@@ -7,13 +7,15 @@ tokens are nearly alike. Here the batches depend on the questions alone.
 from collections.abc import Iterator, Sequence
 from ctypes import c_char_p, c_int32, create_string_buffer
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from lorikeet.chat_template import render
-from lorikeet.engine import Prompt, Reply, Sampling
+from lorikeet.engine import Choices, Likelihood, Prompt, Reply, Sampling, before_stop
 from lorikeet.engine.binding import Batch, library
 from lorikeet.errors import ModelError
 
@@ -51,6 +53,8 @@ class LlamaCppEngine:
         self.vocabulary: int = self._lib.llama_vocab_n_tokens(self._vocab)
         template = self._lib.llama_model_chat_template(self._model, None)
         self.template = template.decode() if template else ""
+        self.bos: int
+        self.eos: int
         self.bos, self.eos = self._lib.llama_vocab_bos(self._vocab), self._lib.llama_vocab_eos(self._vocab)
 
     def close(self) -> None:
@@ -87,18 +91,88 @@ class LlamaCppEngine:
         return render(self.template, prompt, bos=bos, eos=eos, add_generation_prompt=add_generation_prompt)
 
     def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
-        tokens = [self.tokenize(self.prompt_text(p)) for p in prompts]
+        for i, written, ended in self._written([self.tokenize(self.prompt_text(p)) for p in prompts], sampling):
+            yield i, Reply(self._text(written).strip(), len(written), ended)
+
+    def complete(self, texts: Sequence[str], sampling: Sampling, stops: Sequence[str]) -> Iterator[tuple[int, str]]:
+        for i, written, _ in self._written([self.encode(text) for text in texts], sampling, stops):
+            yield i, before_stop(self._text(written), stops)
+
+    def _written(self, tokens: list[list[int]], sampling: Sampling, stops: Sequence[str] = ()) -> Iterator[tuple[int, list[int], bool]]:
+        """What the model writes behind each prompt: (position, token ids without the end, whether it ended by itself)."""
         longest = max((len(t) for t in tokens), default=0) + sampling.max_tokens
         self._open(self._slots, longest)
         prefix = self._read_prefix(tokens)
-        waiting = [_Slot(i, t, random=np.random.default_rng((sampling.seed, i))) for i, t in enumerate(tokens)][::-1]
+        waiting = [_Slot(i, list(t), random=np.random.default_rng((sampling.seed, i))) for i, t in enumerate(tokens)][::-1]
         running: list[_Slot | None] = [None] * self._slots
         while waiting or any(running):
             self._admit(waiting, running, prefix)
-            for slot in self._advance(running, sampling):
-                running[running.index(slot)] = None
+            for number in self._advance(running, sampling, stops):
+                slot = running[number]
+                assert slot is not None
+                running[number] = None
                 ended = self.is_end(slot.written[-1])
-                yield slot.position, Reply(self._text(slot.written), len(slot.written) - ended, ended)
+                yield slot.position, slot.written[: len(slot.written) - ended], ended
+
+    @property
+    def prefix_token(self) -> int:
+        return self.bos if self.bos >= 0 else self.eos
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        adds = bool(self._lib.llama_vocab_get_add_bos(self._vocab)) and special
+        written = adds and text.startswith(self.piece(self.bos, special=True).decode())
+        return self.tokenize(text, add_bos=adds and not written)
+
+    def likelihoods(self, questions: Sequence[Choices]) -> Iterator[tuple[int, list[Likelihood]]]:
+        """As many questions at a time as have slots for their options: their contexts are read once each, then all options side by side."""
+        most = max((len(q.options) for q in questions), default=1)
+        slots = max(self._slots, most)
+        self._open(slots, max((len(q.context) + max(map(len, q.options)) for q in questions), default=1))
+        prefix = self._read_prefix([list(q.context) for q in questions])
+        waiting = sorted(range(len(questions)), key=lambda n: len(questions[n].context))
+        while waiting:
+            together: list[int] = []
+            while waiting and sum(len(questions[n].options) for n in [*together, waiting[0]]) <= slots:
+                together.append(waiting.pop(0))
+            yield from zip(together, self._weigh([questions[n] for n in together], prefix, slots), strict=True)
+
+    def _weigh(self, questions: Sequence[Choices], prefix: int, slots: int) -> list[list[Likelihood]]:
+        """The options' likelihoods of questions that have a slot for each option."""
+        firsts = list(accumulate((len(q.options) for q in questions), initial=0))
+        reading = []
+        for question, first in zip(questions, firsts, strict=False):
+            self._clear(first)
+            if prefix:
+                self._lib.llama_memory_seq_cp(self._memory, slots, first, -1, -1)
+            last = len(question.context) - 1
+            reading += [(question.context[at], at, first, at == last) for at in range(prefix, last + 1)]
+        beginnings = self._read(reading)
+        going = []
+        for question, first in zip(questions, firsts, strict=False):
+            for number, option in enumerate(question.options):
+                if number:
+                    self._clear(first + number)
+                    self._lib.llama_memory_seq_cp(self._memory, first, first + number, -1, -1)
+                going += [(token, len(question.context) + at, first + number, True) for at, token in enumerate(option[:-1])]
+        after, found, at = self._read(going), [], 0  # what comes behind each token read of the options, in their order
+        for question, beginning in zip(questions, beginnings, strict=True):
+            weighed = []
+            for option in question.options:
+                rows = np.stack([beginning, *after[at : at + len(option) - 1]])
+                at += len(option) - 1
+                nats = rows[np.arange(len(option)), list(option)] - logsumexp(rows, axis=-1)
+                weighed.append(Likelihood(float(nats.sum(dtype=np.float64)), bool((rows.argmax(-1) == list(option)).all())))
+            found.append(weighed)
+        return found
+
+    def _read(self, entries: Sequence[tuple[int, int, int, bool]]) -> list[Floats]:
+        """Decode entries, as many at a time as a batch holds: the logits of those that want them."""
+        found = []
+        for start in range(0, len(entries), BATCH_TOKENS):
+            part = entries[start : start + BATCH_TOKENS]
+            self._decode(part)
+            found += [self._logits(i).copy() for i, (*_, wanted) in enumerate(part) if wanted]
+        return found
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         for _, reply in self.replies([prompt], sampling):
@@ -109,15 +183,10 @@ class LlamaCppEngine:
         self._open(self._slots, max(len(tokens), 16))
         self._clear(0)
         wanted = [True] * len(tokens) if wanted is None else wanted
-        rows = []
-        for start in range(0, len(tokens), BATCH_TOKENS):
-            entries = [(token, start + i, 0, wanted[start + i]) for i, token in enumerate(tokens[start : start + BATCH_TOKENS])]
-            self._decode(entries)
-            rows += [self._logits(i).copy() for i, (_, _, _, asked) in enumerate(entries) if asked]
-        return np.stack(rows)
+        return np.stack(self._read([(token, i, 0, asked) for i, (token, asked) in enumerate(zip(tokens, wanted, strict=True))]))
 
     def _text(self, tokens: Sequence[int]) -> str:
-        return b"".join(self.piece(t) for t in tokens).decode("utf-8", "replace").strip()
+        return b"".join(self.piece(t) for t in tokens).decode("utf-8", "replace")
 
     def _open(self, slots: int, length: int) -> None:
         """Make sure that the context has room for `slots` sequences of `length` tokens, and one for what they all begin with."""
@@ -160,10 +229,10 @@ class LlamaCppEngine:
                     self._lib.llama_memory_seq_cp(self._memory, self._slots, number, -1, -1)
                 running[number] = replace(waiting.pop(), past=prefix)
 
-    def _advance(self, running: list[_Slot | None], sampling: Sampling) -> list[_Slot]:
-        """Decode once: the next token of every answer under way, and as much of new prompts as fits. Returns the finished."""
+    def _advance(self, running: list[_Slot | None], sampling: Sampling, stops: Sequence[str]) -> list[int]:
+        """Decode once: the next token of every answer under way, and as much of new prompts as fits. Returns the slots of the finished."""
         entries: list[tuple[int, int, int, bool]] = []
-        wanted: list[tuple[int, _Slot]] = []
+        wanted: list[tuple[int, int, _Slot]] = []
         for number, slot in enumerate(running):
             if slot is None:
                 continue
@@ -173,15 +242,15 @@ class LlamaCppEngine:
                 slot.past += 1
                 entries.append((token, slot.past - 1, number, slot.past == len(slot.tokens)))
             if slot.past == len(slot.tokens):
-                wanted.append((len(entries) - 1, slot))
+                wanted.append((len(entries) - 1, number, slot))
         self._decode(entries)
         finished = []
-        for row, slot in wanted:
+        for row, number, slot in wanted:
             token = _choose(self._logits(row), sampling, slot.random)
             slot.written.append(token)
             slot.tokens.append(token)
-            if self.is_end(token) or len(slot.written) >= sampling.max_tokens:
-                finished.append(slot)
+            if self.is_end(token) or len(slot.written) >= sampling.max_tokens or (stops and any(stop in self._text(slot.written) for stop in stops)):
+                finished.append(number)
         return finished
 
     def _decode(self, entries: Sequence[tuple[int, int, int, bool]]) -> None:

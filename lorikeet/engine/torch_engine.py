@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers import logging as transformers_logging
 
 from lorikeet import processes
-from lorikeet.engine import Prompt, Reply, Sampling
+from lorikeet.engine import Choices, Likelihood, Prompt, Reply, Sampling, before_stop
+from lorikeet.engine.weighing import weigh
 from lorikeet.weights import is_adapter
 
 transformers_logging.set_verbosity_error()
@@ -55,32 +56,53 @@ class TorchEngine:
         self.model = None
 
     def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
-        texts = [self.prompt_text(p) for p in prompts]
+        for i, ids, ended in self._written([self.prompt_text(p) for p in prompts], sampling, special=False):
+            yield i, Reply(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), len(ids), ended)
+
+    def complete(self, texts: Sequence[str], sampling: Sampling, stops: Sequence[str]) -> Iterator[tuple[int, str]]:
+        for i, ids, _ in self._written(texts, sampling, special=True, stops=stops):
+            yield i, before_stop(self.tokenizer.decode(ids, skip_special_tokens=True), stops)
+
+    def _written(self, texts: Sequence[str], sampling: Sampling, *, special: bool, stops: Sequence[str] = ()) -> Iterator[tuple[int, list[int], bool]]:
+        """What the model writes behind each text: (position, token ids without the end, whether it ended by itself)."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        strings = {"stop_strings": list(stops), "tokenizer": self.tokenizer} if stops else {}
         for start in range(0, len(order), self._batch):
             chosen = order[start : start + self._batch]
-            encoded = self.tokenizer([texts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=False)
+            encoded = self.tokenizer([texts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=special)
             torch.manual_seed(sampling.seed)
             with torch.inference_mode():
-                written = self.model.generate(**encoded, generation_config=self._config(sampling))
+                written = self.model.generate(**encoded, generation_config=self._config(sampling), **strings)
             for i, row in zip(chosen, written[:, encoded["input_ids"].shape[1] :].tolist(), strict=True):
                 end = next((at for at, token in enumerate(row) if token in self._ends), None)
-                ids = row if end is None else row[:end]
-                yield i, Reply(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), len(ids), end is not None)
+                yield i, row if end is None else row[:end], end is not None
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         for _, reply in self.replies([prompt], sampling):
             yield reply.text
 
-    def losses(self, rows: Sequence[tuple[list[int], list[bool]]]) -> list[tuple[float, int]]:
-        """Summed loss in nats and number of supervised tokens of each row (ids, mask)."""
+    @property
+    def prefix_token(self) -> int:
+        bos = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if bos is None else bos)
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        written = special and self.tokenizer.bos_token and text.startswith(self.tokenizer.bos_token)
+        return list(self.tokenizer.encode(text, add_special_tokens=special and not written))
+
+    def likelihoods(self, questions: Sequence[Choices]) -> Iterator[tuple[int, list[Likelihood]]]:
+        return weigh(self.model, questions)
+
+    def losses(self, rows: Sequence[tuple[list[int], list[bool]]]) -> list[tuple[float, int, int]]:
+        """Of each row (ids, mask): summed loss in nats, supervised tokens, and how many of these are the likeliest where they stand."""
         found = []
         with torch.inference_mode():
             for ids, supervised in rows:
                 wanted = torch.tensor(supervised[1:]).nonzero()[:, 0]
                 logits = self.model(input_ids=torch.tensor([ids[:-1]]), logits_to_keep=wanted).logits[0].float()
-                loss = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:])[wanted], reduction="sum")
-                found.append((float(loss), len(wanted)))
+                right = torch.tensor(ids[1:])[wanted]
+                loss = torch.nn.functional.cross_entropy(logits, right, reduction="sum")
+                found.append((float(loss), len(wanted), int((logits.argmax(-1) == right).sum())))
         return found
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
