@@ -1,7 +1,7 @@
 """Reading and writing of an exam: log-likelihoods of ARC questions against lm-eval's own `hf` model, and answers to a suite against one at a time.
 
 Both sides of the first take the same prompts from lm-eval and run in fp32; lm-eval's batch size is the fastest of several, tried on the first questions. Each
-run is a process of its own, in turn; ratios are of the medians. The second is llama.cpp's engine with many slots and with one.
+run is a process of its own, in turn; ratios are of the medians. The second is llama.cpp's engine over the default base as Q8_0, with many slots and with one.
 
     .venv/bin/python benchmarks/evaluate.py --arc FILE [--questions 500] [--probes 200] [--repeats 3] [--quick] [--json]
 """
@@ -11,6 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -62,17 +63,26 @@ def peer(arc: Path, questions: int, batch: int) -> dict[str, Any]:
     return _weighed(HFLM(pretrained=str(_base().path), dtype="float32", device="cpu", batch_size=batch), benchmark)
 
 
-def _written(slots: int, probes: int) -> dict[str, Any]:
-    from lorikeet import bases, machine
+def _file(folder: Path) -> Path:
+    """The default base as Q8_0, made as an export makes it."""
+    from lorikeet.export import merge, quantize
+
+    base = _base().path
+    merge.main(base, base, folder / "F16.gguf", "base")
+    quantize.quantize(folder / "F16.gguf", folder / "Q8_0.gguf", "Q8_0", 2)
+    return folder / "Q8_0.gguf"
+
+
+def _written(slots: int, file: Path, probes: int) -> dict[str, Any]:
+    from lorikeet import machine
     from lorikeet.engine import Sampling
     from lorikeet.engine.llamacpp import LlamaCppEngine
     from lorikeet.exam import as_question, evenly
     from lorikeet.suite import load_persona, load_suite
-    from lorikeet.weights import NAMED
 
     persona = load_persona(SUITE / "persona.yaml")
     asked = [as_question(probe, persona.prompt(probe.mode)).messages for probe in evenly(load_suite(SUITE / "suite.yaml").probes, probes)]
-    engine = LlamaCppEngine(bases.wheel_file(NAMED["smollm2-135m"]), machine.threads(0), slots)
+    engine = LlamaCppEngine(file, machine.threads(0), slots)
     begun = time.perf_counter()
     tokens = sum(reply.tokens for _, reply in engine.replies(asked, Sampling(max_tokens=WRITTEN)))
     seconds = time.perf_counter() - begun
@@ -80,20 +90,20 @@ def _written(slots: int, probes: int) -> dict[str, Any]:
     return {"seconds": seconds, "answers": len(asked), "tokens": tokens, "rate": tokens / seconds}
 
 
-def many(arc: Path, probes: int, batch: int) -> dict[str, Any]:
-    return _written(SLOTS, probes)
+def many(file: Path, probes: int, batch: int) -> dict[str, Any]:
+    return _written(SLOTS, file, probes)
 
 
-def one(arc: Path, probes: int, batch: int) -> dict[str, Any]:
-    return _written(1, probes)
+def one(file: Path, probes: int, batch: int) -> dict[str, Any]:
+    return _written(1, file, probes)
 
 
 SIDES: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {"ours": ours, "peer": peer, "many": many, "one": one}
 
 
-def run(side: str, arc: Path, count: int, batch: int = 1) -> dict[str, Any]:
+def run(side: str, file: Path, count: int, batch: int = 1) -> dict[str, Any]:
     """One side in a process of its own: its figures."""
-    command = [sys.executable, __file__, "--side", side, "--arc", str(arc), "--questions", str(count), "--batch", str(batch)]
+    command = [sys.executable, __file__, "--side", side, "--arc", str(file), "--questions", str(count), "--batch", str(batch)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return told
@@ -117,9 +127,11 @@ def main() -> None:
     tried = {batch: run("peer", arguments.arc, min(questions, 64), batch)["seconds"] for batch in BATCHES}
     best = min(tried, key=lambda batch: tried[batch])
     samples: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
-    for _ in range(repeats):
-        for side, found in samples.items():
-            found.append(run(side, arguments.arc, questions if side in ("ours", "peer") else probes, best))
+    with tempfile.TemporaryDirectory() as folder:
+        file = _file(Path(folder))
+        for _ in range(repeats):
+            for side, found in samples.items():
+                found.append(run(side, arguments.arc, questions, best) if side in ("ours", "peer") else run(side, file, probes))
     seconds = {side: statistics.median(s["seconds"] for s in found) for side, found in samples.items()}
     rate = {side: statistics.median(s["rate"] for s in samples[side]) for side in ("many", "one")}
     mine, theirs = samples["ours"][0], samples["peer"][0]

@@ -99,10 +99,11 @@ def _parser() -> argparse.ArgumentParser:
                   "lorikeet compare runs/a:base runs/a --suite suite.yaml")  # fmt: skip
     compare.add_argument("models", nargs=2, metavar="MODEL",
                          help="RUN, RUN:Q4_K_M, RUN:base, RUN:tuned, a .gguf file, a folder of a model or adapter, a base, http://HOST/v1#MODEL")  # fmt: skip
-    asked = compare.add_mutually_exclusive_group(required=True)
+    asked = compare.add_mutually_exclusive_group()
     asked.add_argument("--suite", type=Path, help="a suite.yaml, whose rules judge the answers")
     asked.add_argument("--questions", type=Path, help="a .txt file, one question a line, or rows whose answers are the reference")
-    compare.add_argument("--count", type=_count, metavar="N", help="ask N of the questions, evenly spread (default: all)")
+    compare.add_argument("--benchmark", action="append", default=[], metavar="TASK[=FILE]", help="a task of lm-eval, with a file of its rows or from the Hub")
+    compare.add_argument("--count", type=_count, metavar="N", help="ask N of the questions, and of each benchmark, evenly spread (default: all)")
     compare.add_argument("--system", help="system turn for both (default: that of the first run named, or none)")
     compare.add_argument("--base", default="", help="the base of an adapter's folder, where it is not where it was")
     compare.add_argument("--judge", default="", metavar="ADDRESS", help="http://HOST/v1#MODEL that says which of two answers is better; not believed blindly")
@@ -337,7 +338,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     progress = Terminal()
     threads = machine.threads(arguments.threads)
     first, second = (subject(spec, arguments.base, threads, progress) for spec in arguments.models)
-    asked = compare.asked(arguments.suite, arguments.questions, (first, second), arguments.system, arguments.count)
+    named = (text.partition("=") for text in arguments.benchmark)
+    wanted = {name: Path(file) if file else None for name, _, file in named}
+    asked = compare.asked(arguments.suite, arguments.questions, (first, second), arguments.system, arguments.count, wanted)
     sampling = Sampling(arguments.temperature, max_tokens=arguments.max_new_tokens, seed=arguments.seed)
     names = (re.sub(r"[^\w.-]+", "-", s.name) for s in (first, second))
     found = compare.compare(first, second, asked, sampling, arguments.out or Path("-".join(["compare", *names])), progress,

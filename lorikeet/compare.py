@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jinja2
 
@@ -18,7 +18,7 @@ from lorikeet import comparison, exam
 from lorikeet.comparison import Compared
 from lorikeet.conversation import Message, system_turn
 from lorikeet.data.sources import FileRows, read_file, require_all
-from lorikeet.engine import Sampling
+from lorikeet.engine import Engine, Sampling, Weighing
 from lorikeet.errors import DataError, RecipeError, RefusedError
 from lorikeet.evaluate import holdout
 from lorikeet.evidence import Evidence, Finding
@@ -28,6 +28,9 @@ from lorikeet.progress import Progress
 from lorikeet.scoring import fold
 from lorikeet.subjects import Subject
 from lorikeet.suite import Suite, load_suite
+
+if TYPE_CHECKING:
+    from lorikeet.evaluate.benchmarks import Benchmark
 
 PAGE = "compare.html"
 Won = Literal["first", "second", "both", "neither", "same", "open"]
@@ -43,11 +46,12 @@ WON: Mapping[Won, str] = {
 
 
 class Asked(NamedTuple):
-    """What both are asked: questions, the suite whose rules judge them, and how many were left out with the place of each where it is taught."""
+    """What both are asked: questions, the suite whose rules judge them, what was left out with the place of each where it is taught, and benchmarks."""
 
     questions: list[Question]
     suite: Suite
     leaked: dict[str, str]
+    benchmarks: "list[Benchmark]"
 
 
 class Segment(NamedTuple):
@@ -77,10 +81,12 @@ class Comparison:
     page: Path
 
 
-def asked(suite: Path | None, questions: Path | None, subjects: Sequence[Subject], system: str | None, count: int | None) -> Asked:
-    """The questions of a suite or a file for two subjects, without those that either was trained on.
+def asked(suite: Path | None, questions: Path | None, subjects: Sequence[Subject], system: str | None = None, count: int | None = None,
+          wanted: Mapping[str, Path | None] | None = None) -> Asked:  # fmt: skip
+    """The questions of a suite or a file, and benchmarks with their files, for two subjects, without what either was trained on.
 
-    system: the system turn for all; by default that of the first subject that has one. Raises DataError where nothing is left to ask.
+    system: the system turn for all; by default that of the first subject that has one. count: of each at most so many, evenly spread. Raises
+    DataError where nothing is left to ask.
     """
     trained = {question: place for s in subjects for question, place in s.trained_on.items()}
     speaks = next((s.prompt for s in subjects if s.prompt), lambda mode: "")
@@ -93,22 +99,31 @@ def asked(suite: Path | None, questions: Path | None, subjects: Sequence[Subject
         known = {probe.id: place for probe, place in read.trained_on(trained)}
         found = [as_question(probe, turn(probe.mode)) for probe in read.probes if probe.id not in known]
         kept = [replace(q, set="suite") for q in found]
+    elif questions is None and wanted:
+        read, known, kept = Suite.model_construct(name="benchmarks", probes=[]), {}, []
     elif questions:
         read = Suite.model_construct(name=questions.stem, probes=[])
         rows = _questions(questions, turn(""))
         known = {q.text: trained[fold(q.text)] for q in rows if fold(q.text) in trained}
         kept = [q for q in rows if q.text not in known]
     else:
-        raise RecipeError("there is nothing to ask", "name a suite (--suite FILE) or a file of questions (--questions FILE)")
-    if not kept:
+        raise RecipeError("there is nothing to ask", "name a suite (--suite FILE), a file of questions (--questions FILE) or a benchmark")
+    if not kept and not wanted:
         where = suite or questions
         why = f"all {len(known)} questions of {where} stand in the training rows" if known else f"{where} holds no question"
         raise DataError(why, "name others")
-    return Asked(exam.evenly(kept, count) if count else kept, read, known)
+    tasks: list[Benchmark] = []
+    if wanted:
+        from lorikeet.evaluate import benchmarks
+
+        tasks = benchmarks.load(wanted, count, trained)
+    return Asked(exam.evenly(kept, count) if count else kept, read, known, tasks)
 
 
 def _questions(path: Path, system: str) -> list[Question]:
     """The questions of a text file, one a line, or of rows of any format that training reads."""
+    if not path.is_file():
+        raise RecipeError(f"{path} does not exist", "name a .txt file, one question a line, or a file of rows")
     if path.suffix == ".txt":
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [Question(f"{path.name}:{n}", "taught", "", (*system_turn(system), Message("user", line))) for n, line in enumerate(lines, 1)]
@@ -126,16 +141,17 @@ def compare(first: Subject, second: Subject, exam_of: Asked, sampling: Sampling,
     """
     if first.name == second.name:
         first, second = replace(first, name=f"{first.name} (first)"), replace(second, name=f"{second.name} (second)")
-    given = {}
+    given, columns = {}, {}
+    folder.mkdir(parents=True, exist_ok=True)
     for subject in (first, second):
-        progress.say(f"{subject.name}: {len(exam_of.questions)} questions")
+        progress.say(f"{subject.name}: {len(exam_of.questions)} questions" + "".join(f", {b.title} ({len(b.asked)})" for b in exam_of.benchmarks))
         engine = subject.open()
         try:
             given[subject.name] = exam.ask(engine, subject.name, exam_of.questions, sampling, exam_of.suite, {}, progress)
+            benched = _bench(engine, subject, exam_of.benchmarks, progress) if exam_of.benchmarks else []
         finally:
             engine.close()
-    columns = {name: _columns(answers, exam_of.suite) for name, answers in given.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+        columns[subject.name] = [*_columns(given[subject.name], exam_of.suite), *benched]
     preferred: dict[str, str] = {}
     word: list[Finding] = []
     if judge:
@@ -148,10 +164,10 @@ def compare(first: Subject, second: Subject, exam_of: Asked, sampling: Sampling,
             )
     compared = comparison.compare(first.name, second.name, columns[first.name], columns[second.name], sampling.seed)
     measures = [c.measure(name, sampling.seed) for name, found in columns.items() for c in found]
-    findings = [*(c.finding() for c in compared), *word]
-    if exam_of.leaked:
-        name, place = next(iter(exam_of.leaked.items()))
-        findings.append(Finding("warning", f"{len(exam_of.leaked)} questions stand in the training rows and were left out", f"{name}: {place}"))
+    findings = [*(c.finding() for n, c in enumerate(compared) if c.shown or not n), *word]
+    if leaked := {**exam_of.leaked, **{q: place for b in exam_of.benchmarks for q, place in b.leaked.items()}}:
+        name, place = next(iter(leaked.items()))
+        findings.append(Finding("warning", f"{len(leaked)} questions stand in the training rows and were left out", f"{name}: {place}"))
     evidence = Evidence([*measures, *(c.measure() for c in compared)], findings)
     pairs = [_pair(a, b, preferred) for a, b in zip(*given.values(), strict=True)]
     evidence.write(folder)
@@ -161,10 +177,21 @@ def compare(first: Subject, second: Subject, exam_of: Asked, sampling: Sampling,
     return Comparison(evidence, compared, pairs, page)
 
 
+def _bench(engine: Engine, subject: Subject, wanted: "Sequence[Benchmark]", progress: Progress) -> list[comparison.Column]:
+    """The benchmarks' columns of one model; RecipeError for an endpoint, which tells no likelihoods."""
+    from lorikeet.evaluate import benchmarks
+
+    if not isinstance(engine, Weighing):
+        raise RecipeError(
+            f"{subject.name} is an endpoint, and benchmarks weigh the choices by their likelihood", "name a model that is here, or leave the benchmarks out"
+        )
+    return benchmarks.ask(engine, subject.name, wanted, lambda done, total: progress.step(f"{subject.name}: benchmarks", done, total))[0]
+
+
 def _columns(answers: Sequence[Answer], suite: Suite) -> list[comparison.Column]:
     ended = comparison.Column("generation.stop_rate", "Answers that end by themselves", {a.id: float(a.ended) for a in answers})
     sick = comparison.Column("generation.sick_rate", "Broken answers", {a.id: float(bool(a.sick)) for a in answers}, more_is_better=False)
-    return [*suite_columns(answers, suite.name), *holdout.nearness(answers), ended, sick]
+    return [*suite_columns(answers, suite.name), *holdout.nearness(answers), *([ended, sick] if answers else [])]
 
 
 def _preferred(first: Sequence[Answer], second: Sequence[Answer], judge: str, budget: int | None, cache: Path, seed: int,
@@ -173,7 +200,9 @@ def _preferred(first: Sequence[Answer], second: Sequence[Answer], judge: str, bu
     from lorikeet.engine.endpoint import endpoint
 
     engine = endpoint(judge)
-    pairs = [(Item("a", a.id, a.question, a.reply, a.expected), Item("b", b.id, b.question, b.reply, b.expected)) for a, b in zip(first, second, strict=True)]
+    both = list(zip(first, second, strict=True))
+    apart = [(a, b) for a, b in both if a.reply != b.reply]
+    pairs = [(Item("a", a.id, a.question, a.reply, a.expected), Item("b", b.id, b.question, b.reply, b.expected)) for a, b in apart]
     progress.say(f"judge: {engine.model} compares {len(pairs)} pairs")
     try:
         found, controls = Judge(engine, cache, budget, lambda done, total: progress.step("judge: pairs", done, total)).prefer(pairs, seed)
@@ -182,7 +211,7 @@ def _preferred(first: Sequence[Answer], second: Sequence[Answer], judge: str, bu
     finally:
         engine.close()
     told = f"each pair judged in both orders by {engine.model} with the prompt {PROMPTS['two']}: {controls.value:.0%} of {controls.n} control pairs right"
-    return found, [Finding("note", told, code="judge")]
+    return {**{a.id: "neither" for a, _ in both}, **found}, [Finding("note", told, code="judge")]
 
 
 def _pair(first: Answer, second: Answer, preferred: Mapping[str, str]) -> Pair:

@@ -86,7 +86,8 @@ class Compared:
             judged = "better" if self.better else "WORSE"
             return f"{self.column.title}: {self.second} is {judged}, {abs(change.value) * scale:.{digits}f} {word} {way} {self.first} {rests}"
         seen = f"; {self.change.smallest * scale:.{digits}f} {word} would have been seen four times out of five"
-        return f"{self.column.title}: no difference shown between {self.first} and {self.second} {rests}{seen}"
+        gap = f"{change.value * scale:+.{digits}f} {word}"
+        return f"{self.column.title}: no difference shown between {self.first} and {self.second}: {gap} {rests}{seen}"
 
 
 def _p(value: float) -> str:

@@ -84,6 +84,10 @@ class _Work:
         from lorikeet.train import stage
 
         r = self.recipe.recipe
+        if r.evaluate.benchmarks and not processes.rank():
+            from lorikeet.evaluate import benchmarks
+
+            benchmarks.load(r.evaluate.benchmarks, None, {})  # what is not there is told before training, and not hours later
         base = {**asdict(self.base), "path": str(self.base.path.resolve())}
         processes.call({"base": base, "data": str(inputs["data"].path.resolve()), "folder": str(folder.resolve())})
         stage.run(inputs["data"], self.base, r.train, r.training_seed, r.machine, folder, progress)

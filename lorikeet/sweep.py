@@ -200,7 +200,7 @@ class _Pruner:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # its interface may change: the version is pinned
-            pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.01, n_startup_steps=2)
+            pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.05, n_startup_steps=2)
         self._study = optuna.create_study(direction="minimize", pruner=pruner)
         self._best: float | None = None
         self._trial = self._study.ask()

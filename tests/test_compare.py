@@ -147,3 +147,25 @@ def test_what_is_no_model_is_refused(spec: str) -> None:
 
     with pytest.raises(LorikeetError):
         subject(spec, "", 1, Silent())
+
+
+@pytest.mark.slow
+def test_a_benchmark_is_put_to_a_model_and_to_its_file(tiny_base: Path, tmp_path: Path) -> None:
+    from lorikeet import bases
+    from lorikeet.export import merge
+
+    merge.main(bases.prepare(str(tiny_base), Silent()).path, tiny_base, tmp_path / "tiny.gguf", "tiny")
+    rows = [
+        {"id": str(n), "question": f"Is it number {n}?", "choices": {"label": ["A", "B"], "text": ["yes", f"no, {n}"]}, "answerKey": "AB"[n % 2]}
+        for n in range(8)
+    ]
+    arc = tmp_path / "arc.jsonl"
+    arc.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    both = [subject(str(spec), "", 2, Silent()) for spec in (tiny_base, tmp_path / "tiny.gguf")]
+    found = compare.compare(*both, compare.asked(None, None, both, wanted={"arc_challenge": arc}), Sampling(), tmp_path / "out", Silent())
+    names = {m.name for m in found.evidence.measures}
+    assert {"benchmark.arc_challenge.acc", "benchmark.arc_challenge.acc_norm", "benchmark.arc_challenge.acc_change"} <= names
+    assert all("no difference shown" in f.what for f in found.evidence.findings)
+    with served(lambda text: "x") as (url, _), pytest.raises(RecipeError, match="is an endpoint"):
+        far = subject(f"{url}#fake", "", 1, Silent())
+        compare.compare(both[0], far, compare.asked(None, None, (both[0], far), wanted={"arc_challenge": arc}), Sampling(), tmp_path / "far", Silent())

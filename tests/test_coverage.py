@@ -77,8 +77,8 @@ def test_the_test_of_scores_rejects_nothing_one_time_in_twenty(wordings: int, mo
 
 def test_among_ten_null_tests_holm_lets_one_pass_in_twenty_families() -> None:
     random = np.random.default_rng(7)
-    alarms = [min(statistics.holm(random.uniform(size=10).tolist())) < 0.05 for _ in range(STUDIES)]
-    assert 0.04 <= np.mean(alarms) <= 0.06
+    alarms = [min(statistics.holm(random.uniform(size=10).tolist())) < 0.05 for _ in range(STUDIES // 5)]  # statsmodels takes a tenth of a second
+    assert 0.03 <= np.mean(alarms) <= 0.07
 
 
 def test_the_smallest_difference_said_to_be_seen_is_seen_four_times_out_of_five() -> None:
@@ -86,3 +86,15 @@ def test_the_smallest_difference_said_to_be_seen_is_seen_four_times_out_of_five(
     smallest = float(np.mean([statistics.paired_change(*passes(random, 0.0, 400, 1)[:2], study).smallest for study in range(50)]))
     seen = sum(statistics.paired_p(*([bool(x) for x in column] for column in passes(random, smallest, 400, 1)[:2])) < 0.05 for _ in range(STUDIES))
     assert 0.72 <= seen / STUDIES <= 0.88
+
+
+def test_a_sweep_names_a_difference_where_there_is_none_no_more_than_one_time_in_twenty() -> None:
+    random, rejected, held = np.random.default_rng(9), 0, 0
+    for _ in range(STUDIES):
+        seeds, rows = random.normal(0, 0.02, 3), random.normal(0, 0.1, 60)
+        gaps = 0.1 + seeds[:, None] + rows[None, :] + random.normal(0, 0.05, (3, 60))
+        rejected += statistics.crossed_change(np.zeros((3, 60)).tolist(), (gaps - 0.1).tolist(), [1.0] * 60).p < 0.05
+        found = statistics.crossed_change(np.zeros((3, 60)).tolist(), gaps.tolist(), [1.0] * 60).interval
+        held += found.low <= 0.1 <= found.high
+    assert rejected / STUDIES <= 0.06
+    assert held / STUDIES >= 0.94

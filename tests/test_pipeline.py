@@ -246,6 +246,8 @@ def test_every_quantisation_has_a_folder_and_an_audit_and_f16_is_always_made(rec
         ("train.epochs=5", {"train"}),
         ("data.test_share=0.3", {"data"}),
         ("evaluate.questions=9", {"evaluate"}),
+        ("evaluate.probes=9", {"evaluate"}),
+        ("train.seed=8", {"train"}),
         ("audit.never_taught=9", {"audit-F16", "audit-Q8_0"}),
         ("audit.thresholds.violation_bound=0.1", {"release"}),
         ("export.quantisations=[Q8_0, Q4_0]", {"export-Q4_0", "audit-Q4_0", "release"}),
@@ -258,6 +260,16 @@ def test_every_quantisation_has_a_folder_and_an_audit_and_f16_is_always_made(rec
 )
 def test_a_setting_changes_the_keys_of_its_own_steps_only(recipe: LoadedRecipe, override: str, steps: set[str]) -> None:
     assert changed(recipe, override) == steps
+
+
+def test_a_benchmarks_rows_count_and_where_they_lie_does_not(recipe: LoadedRecipe, tmp_path: Path) -> None:
+    def key(folder: str, text: str) -> str:
+        path = tmp_path / folder / "arc.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return keys(load_recipe(recipe.path, [f"evaluate.benchmarks.arc_challenge={path}"]))["evaluate"]
+
+    assert key("a", "{}") == key("b", "{}") != key("b", '{"id": 1}')
 
 
 def test_a_changed_suite_is_examined_again_but_not_trained_again(recipe: LoadedRecipe) -> None:

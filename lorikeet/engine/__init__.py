@@ -9,7 +9,7 @@ scripted  answers from a table, for tests
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from lorikeet.conversation import Message
 
@@ -62,6 +62,7 @@ class Engine(Protocol):
         """Free the model."""
 
 
+@runtime_checkable
 class Weighing(Engine, Protocol):
     """An engine whose model is here, so that likelihoods can be asked for."""
 

@@ -1,8 +1,9 @@
-"""Log-likelihoods of continuations by a model of transformers: what contexts share is read once, and all options of a question go through in one row.
+"""Log-likelihoods of continuations by a model of transformers: what contexts share is read once, and many questions go through as one row without padding.
 
-A row is a question's context and behind it its options side by side; a mask keeps every option from seeing the others, and positions go
-on from the context for each. What all contexts begin with (the examples of TruthfulQA) is one cache for all. The field's other way, a row for each
-option with all its context and logits at every position, gives the same numbers for several times the work.
+In the row a question's context stands in front of its options, side by side; a mask keeps every option from seeing the others and every question from
+seeing the others, and positions go on from the context for each. What all contexts begin with (the examples of TruthfulQA) is one cache for all.
+The head runs where a token is asked for and nowhere else. The field's other way, a row for each option with all its context and logits at every
+position, gives the same numbers for several times the work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,13 +14,13 @@ from transformers import DynamicCache, PreTrainedModel
 
 from lorikeet.engine import Choices, Likelihood
 
-ROW_TOKENS = 2048
-"""Tokens that go through at once, padding included."""
+ROW_TOKENS = 512
+"""Tokens of a row: more would be spent on the mask than is won by a larger product."""
 WORTH_KEEPING = 8
 """Tokens that all contexts have to begin with for a cache of their own to pay."""
 
 
-class _Row(NamedTuple):
+class _Question(NamedTuple):
     """A question without the shared prefix: its place among the questions, what is left of the context, and its options."""
 
     position: int
@@ -27,15 +28,14 @@ class _Row(NamedTuple):
     options: Sequence[Sequence[int]]
 
     @property
-    def width(self) -> int:
-        """Tokens of the options that are read: nothing is asked after the last of each."""
-        return sum(len(option) - 1 for option in self.options)
+    def read(self) -> int:
+        """Tokens that are read: nothing is asked after the last of each option."""
+        return len(self.context) + sum(len(option) - 1 for option in self.options)
 
 
 def weigh(model: PreTrainedModel, questions: Sequence[Choices]) -> Iterator[tuple[int, list[Likelihood]]]:
     """(position in `questions`, one Likelihood an option) for every question, as they are done. Contexts and options hold one token or more."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
     longest = max((len(q.context) + max(map(len, q.options)) for q in questions), default=0)
     if window is not None and longest > window:
         yield from _one_by_one(model, questions)
@@ -43,9 +43,9 @@ def weigh(model: PreTrainedModel, questions: Sequence[Choices]) -> Iterator[tupl
     prefix = _shared([q.context for q in questions])
     prefix = prefix if prefix >= WORTH_KEEPING else 0
     cache = _read(model, questions[0].context[:prefix]) if prefix else None
-    rows = [_Row(n, q.context[prefix:], q.options) for n, q in enumerate(questions)]
-    for batch in _batches(sorted(rows, key=lambda row: (row.width, len(row.context)))):
-        yield from _batch(model, cache, prefix, batch)
+    left = [_Question(n, q.context[prefix:], q.options) for n, q in enumerate(questions)]
+    for row in _rows(left):
+        yield from _row(model, cache, prefix, row)
 
 
 def _shared(contexts: Sequence[Sequence[int]]) -> int:
@@ -57,18 +57,16 @@ def _shared(contexts: Sequence[Sequence[int]]) -> int:
     return next((n for n in range(most) if first[n] != last[n]), most)
 
 
-def _batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    batch: list[_Row] = []
-    context = 0
-    for row in rows:
-        wider = max(context, len(row.context))
-        if batch and (len(batch) + 1) * (wider + row.width) > ROW_TOKENS:
-            yield batch
-            batch, wider = [], len(row.context)
-        batch.append(row)
-        context = wider
-    if batch:
-        yield batch
+def _rows(questions: Sequence[_Question]) -> Iterator[list[_Question]]:
+    """Questions in rows of at most ROW_TOKENS; a longer one is a row of its own."""
+    row: list[_Question] = []
+    for question in questions:
+        if row and sum(q.read for q in row) + question.read > ROW_TOKENS:
+            yield row
+            row = []
+        row.append(question)
+    if row:
+        yield row
 
 
 def _read(model: PreTrainedModel, ids: Sequence[int]) -> DynamicCache:
@@ -79,54 +77,52 @@ def _read(model: PreTrainedModel, ids: Sequence[int]) -> DynamicCache:
     return cache
 
 
-def _batch(model: PreTrainedModel, cache: DynamicCache | None, prefix: int, rows: Sequence[_Row]) -> list[tuple[int, list[Likelihood]]]:
-    """One pass: contexts are padded on the left, so that all options begin in one column, and options on the right."""
-    context, width = max(len(row.context) for row in rows), max(row.width for row in rows)
-    ids = torch.zeros((len(rows), context + width), dtype=torch.long)
-    places = torch.zeros_like(ids)
-    seen = torch.eye(context + width, dtype=torch.bool).repeat(len(rows), 1, 1)
-    for n, row in enumerate(rows):
-        start = context - len(row.context)
-        ids[n, start:context] = torch.tensor(list(row.context))
-        places[n, start:context] = torch.arange(prefix, prefix + len(row.context))
-        seen[n, start:, start:context] = torch.ones((context + width - start, len(row.context)), dtype=torch.bool).tril()
-        at = context
-        for option in row.options:
-            read = len(option) - 1
-            ids[n, at : at + read] = torch.tensor(list(option[:-1]), dtype=torch.long)
-            places[n, at : at + read] = torch.arange(read) + prefix + len(row.context)
-            seen[n, at : at + read, at : at + read] = torch.ones((read, read), dtype=torch.bool).tril()
-            at += read
-    mask = torch.cat([torch.ones((len(rows), context + width, prefix), dtype=torch.bool), seen], dim=2)[:, None]
-    hidden = torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
+def _row(model: PreTrainedModel, cache: DynamicCache | None, prefix: int, questions: Sequence[_Question]) -> list[tuple[int, list[Likelihood]]]:
+    """One pass over several questions."""
+    length = sum(question.read for question in questions)
+    ids: list[int] = []
+    places: list[int] = []
+    asked: list[list[list[int]]] = []
+    seen = torch.zeros((length, length), dtype=torch.bool)
+    for question in questions:
+        start, end = len(ids), len(ids) + len(question.context)
+        ids += question.context
+        places += range(prefix, prefix + len(question.context))
+        seen[start:end, start:end] = torch.ones((end - start, end - start), dtype=torch.bool).tril()
+        behind = []
+        for option in question.options:
+            at, read = len(ids), len(option) - 1
+            ids += option[:-1]
+            places += range(prefix + len(question.context), prefix + len(question.context) + read)
+            seen[at : at + read, start:end] = True
+            seen[at : at + read, at : at + read] = torch.ones((read, read), dtype=torch.bool).tril()
+            behind.append([end - 1, *range(at, at + read)])
+        asked.append(behind)
+    hidden = torch.zeros((1, 1, length, prefix + length), dtype=model.dtype)
+    hidden[0, 0, :, prefix:].masked_fill_(~seen, torch.finfo(model.dtype).min)
+    wanted = sorted({at for behind in asked for option in behind for at in option})
+    row_of = {at: n for n, at in enumerate(wanted)}
     with torch.inference_mode():
-        past = _repeated(cache, len(rows)) if cache else None
-        given = {"attention_mask": hidden, "position_ids": places, "past_key_values": past, "use_cache": past is not None}
-        found = model(input_ids=ids, **given, logits_to_keep=width + 1).logits
-        return [(row.position, _row(logits.float(), row)) for logits, row in zip(found, rows, strict=True)]
+        past = _copied(cache) if cache else None
+        given = {"attention_mask": hidden, "position_ids": torch.tensor([places]), "past_key_values": past, "use_cache": past is not None}
+        logits = model(input_ids=torch.tensor([ids]), **given, logits_to_keep=torch.tensor(wanted)).logits[0].float()
+        nats, likeliest = logits.logsumexp(1), logits.argmax(1)
+        found = []
+        for question, behind in zip(questions, asked, strict=True):
+            weighed = []
+            for option, positions in zip(question.options, behind, strict=True):
+                rows, tokens = torch.tensor([row_of[at] for at in positions]), torch.tensor(list(option))
+                weighed.append(Likelihood(float((logits[rows, tokens] - nats[rows]).sum()), bool((likeliest[rows] == tokens).all())))
+            found.append((question.position, weighed))
+    return found
 
 
-def _row(logits: torch.Tensor, row: _Row) -> list[Likelihood]:
-    """The options' likelihoods from the logits after the context's last token (the first) and after the options' own."""
-    after: list[int] = []
-    at = 1
-    for option in row.options:
-        after += [0, *range(at, at + len(option) - 1)]
-        at += len(option) - 1
-    wanted = torch.tensor([token for option in row.options for token in option])
-    chosen = logits[torch.tensor(after)]
-    nats = chosen.gather(1, wanted[:, None])[:, 0] - chosen.logsumexp(1)
-    likeliest = chosen.argmax(1) == wanted
-    sizes = [len(option) for option in row.options]
-    return [Likelihood(float(one.sum()), bool(all_.all())) for one, all_ in zip(nats.split(sizes), likeliest.split(sizes), strict=True)]
-
-
-def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
-    """The same keys and values for each of so many rows, in a cache of their own."""
+def _copied(cache: DynamicCache) -> DynamicCache:
+    """The same keys and values in a cache of their own, to be read on."""
     again = DynamicCache()
     for number, layer in enumerate(cache.layers):
         if layer.is_initialized:
-            again.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
+            again.update(layer.keys, layer.values, number)
     return again
 
 
@@ -139,4 +135,6 @@ def _one_by_one(model: PreTrainedModel, questions: Sequence[Choices]) -> Iterato
 def _alone(model: PreTrainedModel, context: Sequence[int], option: Sequence[int]) -> Likelihood:
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[*context, *option[:-1]]]), logits_to_keep=len(option)).logits[0].float()
-        return _row(logits, _Row(0, context, [option]))[0]
+        tokens = torch.tensor(list(option))
+        nats = logits[torch.arange(len(option)), tokens] - logits.logsumexp(1)
+        return Likelihood(float(nats.sum()), bool((logits.argmax(1) == tokens).all()))

@@ -50,7 +50,7 @@ class Benchmark(NamedTuple):
         return str(row["question"]) if "question" in row else str(self.task.doc_to_text(row))
 
 
-def load(wanted: Mapping[str, Path | None], rows: int | None, trained_on: Mapping[str, str]) -> list[Benchmark]:
+def load(wanted: Mapping[str, str | Path | None], rows: int | None, trained_on: Mapping[str, str]) -> list[Benchmark]:
     """The benchmarks by name, each from the file given or from the Hub.
 
     rows: at most so many of each, evenly spread. trained_on: folded questions of the training rows, and where they stand; a benchmark's question among
@@ -58,7 +58,7 @@ def load(wanted: Mapping[str, Path | None], rows: int | None, trained_on: Mappin
     """
     found = []
     for name, path in wanted.items():
-        task = _task(name, path)
+        task = _task(name, Path(path) if path else None)
         bare = Benchmark(name, task, [], {})
         questions = {n: bare.question(n) for n in range(len(task.eval_docs))}
         leaked = {question: trained_on[fold(question)] for question in questions.values() if fold(question) in trained_on}

@@ -126,8 +126,7 @@ class _Examiner:
         if settings.benchmarks:
             from lorikeet.evaluate import benchmarks
 
-            files = {name: Path(file) if file else None for name, file in settings.benchmarks.items()}
-            self._benchmarks = benchmarks.load(files, settings.benchmark_rows, trained)
+            self._benchmarks = benchmarks.load(settings.benchmarks, settings.benchmark_rows, trained)
             for benchmark in self._benchmarks:
                 self.left_out += _left_out(f"questions of {benchmark.title}", benchmark.leaked)
 

@@ -5,11 +5,12 @@ Checkpoints and plots are notes.
 """
 
 import json
+import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,7 @@ from lorikeet.weights import ADAPTER_CONFIG, Base
 Kind = type[SFTConfig] | type[KTOConfig] | type[DPOConfig]
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+OFFLINE = "HF_HUB_OFFLINE"
 CHECKPOINT = 20_000_000
 """Bytes of a checkpoint beside adapter and optimiser: tokenizer, states, log."""
 
@@ -69,18 +71,31 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
         trainer = preference.trainer(data, settings, seed, told, rest)
     trainer.remove_callback(PrinterCallback)
     resume = _begin(notes, seed, progress)
-    with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # trackers print
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr), _asking_no_hub():  # trackers print
+        warnings.filterwarnings("ignore", message=".*pin_memory.*|Could not find a config file in")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if _end_of_sharing():
-        return
-    _write(trainer, base, settings, precision, folder)
+        if _end_of_sharing():
+            return
+        _write(trainer, base, settings, precision, folder)
     for finding in diagnose(read_log(folder)):
         if finding.severity != "note":
             progress.say(f"  {finding.severity}: {finding.what}; {finding.cure}")
     shutil.rmtree(notes / "checkpoints", ignore_errors=True)
     del trainer, model, rest
     machine.give_back_memory()
+
+
+@contextmanager
+def _asking_no_hub() -> Iterator[None]:
+    """PEFT would look the base up on the Hub by its folder's name, whenever it saves; the base lies here, and its name is nobody else's business."""
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(OFFLINE)
+        if before is not None:
+            os.environ[OFFLINE] = before
 
 
 def _write(trainer: Trainer, base: Base, settings: TrainSettings, precision: str, folder: Path) -> None:

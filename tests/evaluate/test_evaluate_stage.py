@@ -7,6 +7,7 @@ import pytest
 from fake_endpoint import served
 
 from lorikeet import pipeline
+from lorikeet.errors import RecipeError
 from lorikeet.evidence import Evidence, read_evidence
 from lorikeet.progress import Silent
 from lorikeet.recipe import load_recipe
@@ -78,3 +79,9 @@ def test_a_probe_that_was_trained_on_is_left_out_and_wordings_count_as_one(tiny_
     assert leak.excerpt.startswith("n3: taught.jsonl:")
     assert evidence.measure("suite.tiny.pass_rate", "tuned").n == 2  # type: ignore[union-attr]
     assert evidence.measure("general.acc", "base") is None
+
+
+def test_a_benchmark_that_is_not_there_is_told_before_the_training(tiny_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no task 'arc_chalenge'"):
+        evaluated(tiny_recipe, tmp_path / "run", "evaluate.benchmarks.arc_chalenge=")
+    assert not list((tmp_path / "run").glob("train-????????"))
