@@ -121,6 +121,6 @@ def test_two_learning_rates_end_with_the_right_sentence_and_a_second_run_trains_
 @pytest.mark.slow
 def test_a_hopeless_arm_gets_no_further_seed(tiny_recipe: Path, tmp_path: Path) -> None:
     design = sweep.design(tiny_recipe, [f"{RATE}=0.02,0.00001,0.000001"])
-    arms, _ = sweep.run(tiny_recipe, design, 3, ["train.epochs=4", f"{RATE}=0.02"], tmp_path / "sweep", Silent())
+    arms, _ = sweep.run(tiny_recipe, design, 3, ["train.epochs=10", f"{RATE}=0.02"], tmp_path / "sweep", Silent())
     assert [len(a.losses) for a in arms] == [3, 1, 1]
     assert "above the best arm's" in arms[1].given_up
