@@ -39,9 +39,11 @@ def _asked(arc: Path, questions: int) -> Any:
 def _weighed(model: Any, benchmark: Any) -> dict[str, Any]:
     """Seconds that lm-eval takes with a model, the log-likelihood of every choice, and the accuracy."""
     from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
 
+    manager = TaskManager()  # both sides have one already
     name, begun = benchmark.task.config.task, time.perf_counter()
-    found = simple_evaluate(model, tasks=[benchmark.task], samples={name: benchmark.asked}, bootstrap_iters=0, log_samples=True)
+    found = simple_evaluate(model, tasks=[benchmark.task], samples={name: benchmark.asked}, bootstrap_iters=0, log_samples=True, task_manager=manager)
     seconds = time.perf_counter() - begun
     samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
     return {"seconds": seconds, "nats": [[float(r[0]) for r in s["filtered_resps"]] for s in samples], "right": [s["acc"] for s in samples]}

@@ -1,9 +1,9 @@
-"""Log-likelihoods of continuations by a model of transformers: what contexts share is read once, and many questions go through as one row without padding.
+"""Log-likelihoods of continuations by a model of transformers: whatever begins alike is read once, and many questions go through as one row without padding.
 
-In the row a question's context stands in front of its options, side by side; a mask keeps every option from seeing the others and every question from
-seeing the others, and positions go on from the context for each. What all contexts begin with (the examples of TruthfulQA) is one cache for all.
-The head runs where a token is asked for and nowhere else. The field's other way, a row for each option with all its context and logits at every
-position, gives the same numbers for several times the work.
+A row is a tree of tokens: contexts that begin alike share their first nodes, options hang behind their context, and options that begin alike share theirs.
+Every token sees its ancestors and nothing else, and its position is its depth. What all contexts begin with, where it is long (the examples of
+TruthfulQA), is one cache for all rows. The head runs where a token is asked for and nowhere else. The field's other way, a row for each option with all
+its context and logits at every position, gives the same numbers for several times the work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,17 +20,49 @@ WORTH_KEEPING = 8
 """Tokens that all contexts have to begin with for a cache of their own to pay."""
 
 
-class _Question(NamedTuple):
-    """A question without the shared prefix: its place among the questions, what is left of the context, and its options."""
+class _Asked(NamedTuple):
+    """An option, and for each of its tokens the node behind which it stands."""
 
-    position: int
-    context: Sequence[int]
-    options: Sequence[Sequence[int]]
+    option: Sequence[int]
+    nodes: list[int]
 
-    @property
-    def read(self) -> int:
-        """Tokens that are read: nothing is asked after the last of each option."""
-        return len(self.context) + sum(len(option) - 1 for option in self.options)
+
+class _Tree:
+    """Tokens, the parent and the depth of each (-1: no parent), and what is asked of them: of each question, by its position, its options."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        self.depths: list[int] = []
+        self.asked: dict[int, list[_Asked]] = {}
+        self._nodes: dict[tuple[int, int], int] = {}
+
+    def add(self, position: int, context: Sequence[int], options: Sequence[Sequence[int]]) -> None:
+        """Hang in the question at `position`. Nothing is asked behind the last token of an option, which is not read."""
+        end = self._walk(-1, context)[-1]
+        self.asked[position] = [_Asked(option, [end, *self._walk(end, option[:-1])]) for option in options]
+
+    def _walk(self, node: int, tokens: Sequence[int]) -> list[int]:
+        """The nodes of tokens behind a node, made where they are not there."""
+        found = []
+        for token in tokens:
+            key = (node, token)
+            if key not in self._nodes:
+                self._nodes[key] = len(self.tokens)
+                self.tokens.append(token)
+                self.parents.append(node)
+                self.depths.append(self.depths[node] + 1 if node >= 0 else 0)
+            node = self._nodes[key]
+            found.append(node)
+        return found
+
+    def sight(self) -> torch.Tensor:
+        """Which nodes each node sees, itself among them: shape (nodes, nodes), bool."""
+        seen = torch.eye(len(self.tokens), dtype=torch.bool)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return seen
 
 
 def weigh(model: PreTrainedModel, questions: Sequence[Choices]) -> Iterator[tuple[int, list[Likelihood]]]:
@@ -43,9 +75,8 @@ def weigh(model: PreTrainedModel, questions: Sequence[Choices]) -> Iterator[tupl
     prefix = _shared([q.context for q in questions])
     prefix = prefix if prefix >= WORTH_KEEPING else 0
     cache = _read(model, questions[0].context[:prefix]) if prefix else None
-    left = [_Question(n, q.context[prefix:], q.options) for n, q in enumerate(questions)]
-    for row in _rows(left):
-        yield from _row(model, cache, prefix, row)
+    for tree in _trees(questions, prefix):
+        yield from _row(model, cache, prefix, tree)
 
 
 def _shared(contexts: Sequence[Sequence[int]]) -> int:
@@ -57,16 +88,18 @@ def _shared(contexts: Sequence[Sequence[int]]) -> int:
     return next((n for n in range(most) if first[n] != last[n]), most)
 
 
-def _rows(questions: Sequence[_Question]) -> Iterator[list[_Question]]:
-    """Questions in rows of at most ROW_TOKENS; a longer one is a row of its own."""
-    row: list[_Question] = []
-    for question in questions:
-        if row and sum(q.read for q in row) + question.read > ROW_TOKENS:
-            yield row
-            row = []
-        row.append(question)
-    if row:
-        yield row
+def _trees(questions: Sequence[Choices], prefix: int) -> Iterator[_Tree]:
+    """Trees of about ROW_TOKENS, of contexts without the prefix, those that begin alike together; a longer question is one of its own."""
+    order = sorted(range(len(questions)), key=lambda n: list(questions[n].context))
+    tree = _Tree()
+    for n in order:
+        context, options = questions[n]
+        if tree.asked and len(tree.tokens) + len(context) - prefix + sum(len(option) - 1 for option in options) > ROW_TOKENS:
+            yield tree
+            tree = _Tree()
+        tree.add(n, context[prefix:], options)
+    if tree.asked:
+        yield tree
 
 
 def _read(model: PreTrainedModel, ids: Sequence[int]) -> DynamicCache:
@@ -77,43 +110,25 @@ def _read(model: PreTrainedModel, ids: Sequence[int]) -> DynamicCache:
     return cache
 
 
-def _row(model: PreTrainedModel, cache: DynamicCache | None, prefix: int, questions: Sequence[_Question]) -> list[tuple[int, list[Likelihood]]]:
-    """One pass over several questions."""
-    length = sum(question.read for question in questions)
-    ids: list[int] = []
-    places: list[int] = []
-    asked: list[list[list[int]]] = []
-    seen = torch.zeros((length, length), dtype=torch.bool)
-    for question in questions:
-        start, end = len(ids), len(ids) + len(question.context)
-        ids += question.context
-        places += range(prefix, prefix + len(question.context))
-        seen[start:end, start:end] = torch.ones((end - start, end - start), dtype=torch.bool).tril()
-        behind = []
-        for option in question.options:
-            at, read = len(ids), len(option) - 1
-            ids += option[:-1]
-            places += range(prefix + len(question.context), prefix + len(question.context) + read)
-            seen[at : at + read, start:end] = True
-            seen[at : at + read, at : at + read] = torch.ones((read, read), dtype=torch.bool).tril()
-            behind.append([end - 1, *range(at, at + read)])
-        asked.append(behind)
-    hidden = torch.zeros((1, 1, length, prefix + length), dtype=model.dtype)
-    hidden[0, 0, :, prefix:].masked_fill_(~seen, torch.finfo(model.dtype).min)
-    wanted = sorted({at for behind in asked for option in behind for at in option})
-    row_of = {at: n for n, at in enumerate(wanted)}
+def _row(model: PreTrainedModel, cache: DynamicCache | None, prefix: int, tree: _Tree) -> list[tuple[int, list[Likelihood]]]:
+    """One pass over the questions of a tree."""
+    hidden = torch.zeros((1, 1, len(tree.tokens), prefix + len(tree.tokens)), dtype=model.dtype)
+    hidden[0, 0, :, prefix:].masked_fill_(~tree.sight(), torch.finfo(model.dtype).min)
+    wanted = sorted({node for options in tree.asked.values() for asked in options for node in asked.nodes})
+    row_of = {node: n for n, node in enumerate(wanted)}
+    places = torch.tensor([tree.depths]) + prefix
     with torch.inference_mode():
         past = _copied(cache) if cache else None
-        given = {"attention_mask": hidden, "position_ids": torch.tensor([places]), "past_key_values": past, "use_cache": past is not None}
-        logits = model(input_ids=torch.tensor([ids]), **given, logits_to_keep=torch.tensor(wanted)).logits[0].float()
-        nats, likeliest = logits.logsumexp(1), logits.argmax(1)
+        given = {"attention_mask": hidden, "position_ids": places, "past_key_values": past, "use_cache": past is not None}
+        logits = model(input_ids=torch.tensor([tree.tokens]), **given, logits_to_keep=torch.tensor(wanted)).logits[0].float()
+        total, likeliest = logits.logsumexp(1), logits.argmax(1)
         found = []
-        for question, behind in zip(questions, asked, strict=True):
+        for position, options in tree.asked.items():
             weighed = []
-            for option, positions in zip(question.options, behind, strict=True):
-                rows, tokens = torch.tensor([row_of[at] for at in positions]), torch.tensor(list(option))
-                weighed.append(Likelihood(float((logits[rows, tokens] - nats[rows]).sum()), bool((likeliest[rows] == tokens).all())))
-            found.append((question.position, weighed))
+            for option, nodes in options:
+                rows, tokens = torch.tensor([row_of[node] for node in nodes]), torch.tensor(list(option))
+                weighed.append(Likelihood(float((logits[rows, tokens] - total[rows]).sum()), bool((likeliest[rows] == tokens).all())))
+            found.append((position, weighed))
     return found
 
 
