@@ -3,11 +3,13 @@
 Base against tuned model, one file against another, one setting against another: all are decided here, in one way.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lorikeet import statistics
 from lorikeet.evidence import Finding, Measure, measured
+from lorikeet.statistics import Interval
 
 POINTS = 100
 """Shares are told in points."""
@@ -34,7 +36,7 @@ class Column:
         if not self.clusters and not self.weights and {*self.values.values()} <= {0.0, 1.0}:
             return measured(self.name, subject, statistics.share(round(sum(self.values.values())), len(self.values)), self.unit)
         tops, bottoms = statistics.clustered([(self._cluster(i), (v, self.weights.get(i, 1.0))) for i, v in self.values.items()])
-        return measured(self.name, subject, statistics.ratio_of_sums(tops, bottoms, seed), self.unit)
+        return measured(self.name, subject, _within(statistics.ratio_of_sums(tops, bottoms, seed), self.unit, 0.0), self.unit)
 
     def _cluster(self, item: str) -> str:
         return self.clusters.get(item, f"\0{item}")
@@ -67,7 +69,8 @@ class Compared:
 
     def measure(self) -> Measure:
         """The difference as a measure of its own, with the adjusted p."""
-        return replace(measured(f"{self.column.name}_change", self.second, self.change.interval, self.column.unit), p=round(self.adjusted, 6))
+        change = _within(self.change.interval, self.column.unit, -1.0)
+        return replace(measured(f"{self.column.name}_change", self.second, change, self.column.unit), p=round(self.adjusted, 6))
 
     def finding(self) -> Finding:
         """The sentence: a note where nothing went wrong, a warning where the second is shown to be worse."""
@@ -76,7 +79,8 @@ class Compared:
 
     def sentence(self) -> str:
         """What the difference is, how sure, and where none is shown what would have been."""
-        change, unit = self.change.interval, self.column.unit
+        unit = self.column.unit
+        change = _within(self.change.interval, unit, -1.0)
         scale, word = (POINTS, "points") if unit == "share" else (1, unit)
         low, high = sorted((change.low * scale, change.high * scale))
         digits = 1 if unit == "share" else 3
@@ -86,8 +90,15 @@ class Compared:
             judged = "better" if self.better else "WORSE"
             return f"{self.column.title}: {self.second} is {judged}, {abs(change.value) * scale:.{digits}f} {word} {way} {self.first} {rests}"
         seen = f"; {self.change.smallest * scale:.{digits}f} {word} would have been seen four times out of five"
+        if self.change.smallest > (1 if unit == "share" else math.inf) or math.isinf(self.change.smallest):
+            seen = "; so few can show none"
         gap = f"{change.value * scale:+.{digits}f} {word}"
         return f"{self.column.title}: no difference shown between {self.first} and {self.second}: {gap} {rests}{seen}"
+
+
+def _within(interval: Interval, unit: str, least: float) -> Interval:
+    """The interval cut to what a share, or a difference of shares, can be: one cluster alone bounds nothing."""
+    return interval._replace(low=max(interval.low, least), high=min(interval.high, 1.0)) if unit == "share" else interval
 
 
 def _p(value: float) -> str:

@@ -69,3 +69,12 @@ def test_wordings_of_one_question_count_as_one() -> None:
 def test_an_items_own_name_never_joins_it_to_a_cluster() -> None:
     clusters = {"0": "1"}
     assert column([True, False], clusters=clusters).measure("tuned", 1).n == 2
+
+
+def test_one_cluster_alone_bounds_nothing_and_is_said_to_show_nothing() -> None:
+    clusters = dict.fromkeys("01", "q")
+    (found,) = compare("a", "b", [column([False, True], clusters=clusters)], [column([True, True], clusters=clusters)], 1)
+    assert (found.measure().low, found.measure().high) == (-1.0, 1.0)
+    assert found.sentence().endswith("so few can show none")
+    measure = column([True, False], clusters=clusters).measure("a", 1)
+    assert (measure.low, measure.high) == (0.0, 1.0)

@@ -198,7 +198,7 @@ def _told(columns: Sequence[Column], subject: str, seed: int) -> list[Measure]:
 
 def _in_words(compared: Sequence[Compared]) -> list[Finding]:
     """The held-out loss first; of the others what is shown, and what the reader asks about all the same: whether it forgot, and the benchmarks."""
-    found = [_loss_in_words(c.change.interval) for c in compared if c.column.name == "holdout.loss"]
+    found = [_loss_in_words(c.change.interval, shown=c.shown) for c in compared if c.column.name == "holdout.loss"]
     for c in compared:
         name = c.column.name
         if name != "holdout.loss" and (c.shown or name.startswith(("general.", "benchmark.", "judge.")) or name.endswith(".pass_rate")):
@@ -227,13 +227,13 @@ def _margin_in_words(margin: statistics.Interval) -> Finding:
     )
 
 
-def _loss_in_words(change: statistics.Interval) -> Finding:
-    if change.high < 0:
+def _loss_in_words(change: statistics.Interval, *, shown: bool) -> Finding:
+    if shown and change.value < 0:
         return Finding(
             "note",
             f"training lowered the held-out loss by {-change.value:.2f} nats a token (95 % interval {-change.high:.2f} to {-change.low:.2f}, {change.n} rows)",
         )
-    if change.low > 0:
+    if shown:
         return Finding(
             "warning", f"training RAISED the held-out loss by {change.value:.2f} nats a token", cure="fewer epochs, a lower learning rate, or more rows"
         )
