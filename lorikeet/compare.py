@@ -130,7 +130,7 @@ def _questions(path: Path, system: str) -> list[Question]:
     file = FileRows(path)
     talks = [talk.with_system(system) for talk in read_file(file)]
     require_all([file])
-    return [Question(str(t.source), "taught", t.category or t.topic, t.messages[:-1], t.answer, t.mode) for t in talks]
+    return [Question(str(t.source), "taught", t.category or t.topic, t.messages[:-1], t.answer, t.mode, group=str(t.source)) for t in talks]
 
 
 def compare(first: Subject, second: Subject, exam_of: Asked, sampling: Sampling, folder: Path, progress: Progress, judge: str = "",

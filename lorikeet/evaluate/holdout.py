@@ -52,7 +52,7 @@ def nearness(answers: Sequence[Answer]) -> list[Column]:
         columns["exact_match"][1][a.id] = float(a.reply.strip() == a.expected.strip())
         columns["chrf"][1][a.id] = chrf.sentence_score(a.reply, [a.expected]).score / 100
         columns["rouge_l"][1][a.id] = float(rouge.score(a.expected, a.reply)["rougeL"].fmeasure)
-    topics = {a.id: a.topic for a in given if a.topic}
+    topics = {a.id: a.group or a.topic for a in given if a.group or a.topic}
     return [Column(f"taught.{name}", title, values, clusters=topics) for name, (title, values) in columns.items() if values]
 
 
@@ -75,7 +75,15 @@ def similarity(answers: Sequence[Answer], model: str) -> list[Column]:
     )
     values = {a.id: float(x @ y) for a, x, y in zip(given, ours, theirs, strict=True)}
     return (
-        [Column("taught.similarity", "Likeness in meaning to the taught answer", values, {a.id: a.topic for a in given if a.topic}, unit="cosine")]
+        [
+            Column(
+                "taught.similarity",
+                "Likeness in meaning to the taught answer",
+                values,
+                {a.id: a.group or a.topic for a in given if a.group or a.topic},
+                unit="cosine",
+            )
+        ]
         if given
         else []
     )
