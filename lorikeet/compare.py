@@ -12,9 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import jinja2
-
-from lorikeet import comparison, exam
+from lorikeet import comparison, exam, page
 from lorikeet.comparison import Compared
 from lorikeet.conversation import Message, system_turn
 from lorikeet.data.sources import FileRows, read_file, require_all
@@ -172,9 +170,9 @@ def compare(first: Subject, second: Subject, exam_of: Asked, sampling: Sampling,
     pairs = [_pair(a, b, preferred) for a, b in zip(*given.values(), strict=True)]
     evidence.write(folder)
     write_answers(folder / "answers.jsonl", [a for answers in given.values() for a in answers])
-    page = folder / PAGE
-    page.write_text(_page(first, second, exam_of, evidence, compared, pairs), encoding="utf-8")
-    return Comparison(evidence, compared, pairs, page)
+    written = folder / PAGE
+    written.write_text(_page(first, second, exam_of, evidence, compared, pairs), encoding="utf-8")
+    return Comparison(evidence, compared, pairs, written)
 
 
 def _bench(engine: Engine, subject: Subject, wanted: "Sequence[Benchmark]", progress: Progress) -> list[comparison.Column]:
@@ -242,12 +240,10 @@ def _words(text: str) -> list[str]:
 
 
 def _page(first: Subject, second: Subject, exam_of: Asked, evidence: Evidence, compared: Sequence[Compared], pairs: Sequence[Pair]) -> str:
-    here = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     topics = sorted({p.first.topic for p in pairs if p.first.topic})
     counts = {kind: sum(p.won == kind for p in pairs) for kind in WON}
     names = {"first": first.name, "second": second.name}
-    return environment.get_template("compare.html").render(
+    return page.environment().get_template(PAGE).render(
         first=first, second=second, suite=exam_of.suite, findings=evidence.findings, compared=compared, pairs=pairs, topics=topics,
         evidence=evidence, won=[(kind, words.format(**names), counts[kind]) for kind, words in WON.items() if counts[kind]],
     )  # fmt: skip

@@ -35,10 +35,11 @@ class Column:
         """The column's average with its interval: Wilson's for passes and fails that stand alone, else a bootstrap over clusters."""
         if not self.clusters and not self.weights and {*self.values.values()} <= {0.0, 1.0}:
             return measured(self.name, subject, statistics.share(round(sum(self.values.values())), len(self.values)), self.unit)
-        tops, bottoms = statistics.clustered([(self._cluster(i), (v, self.weights.get(i, 1.0))) for i, v in self.values.items()])
+        tops, bottoms = statistics.clustered([(self.cluster(i), (v, self.weights.get(i, 1.0))) for i, v in self.values.items()])
         return measured(self.name, subject, _within(statistics.ratio_of_sums(tops, bottoms, seed), self.unit, 0.0), self.unit)
 
-    def _cluster(self, item: str) -> str:
+    def cluster(self, item: str) -> str:
+        """The cluster of an item: its own, which nothing else has, where it stands alone."""
         return self.clusters.get(item, f"\0{item}")
 
 
@@ -114,7 +115,7 @@ def compare(first: str, second: str, before: Sequence[Column], after: Sequence[C
         if new is None or not both:
             continue
         # named places are clusters of their own: an item that stands alone is one too
-        names = [old._cluster(item) for item in both] if old.clusters else None
+        names = [old.cluster(item) for item in both] if old.clusters else None
         weights = [old.weights.get(item, 1.0) for item in both] if old.weights else None
         change = statistics.paired_change([old.values[i] for i in both], [new.values[i] for i in both], seed, names, weights)
         found.append(Compared(old, first, second, change, change.p))

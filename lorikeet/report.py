@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jinja2
-
-from lorikeet import artifact
+from lorikeet import artifact, page
 from lorikeet.artifact import NOTES, Artifact
 from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.errors import ModelError
@@ -100,15 +98,13 @@ def write(directory: Path) -> Path:
         raise ModelError(f"{directory} holds no {RUN}", "name the folder of a run, or make one with: lorikeet run RECIPE")
     run = _json(directory / RUN)
     made = {step["name"]: kept for step in run["steps"] if (kept := artifact.load(directory / step["folder"]))}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page.environment()
     environment.filters |= {"number": number, "share": share, "duration": duration}
     environment.globals |= {"outcome": outcome}
     environment.tests["search"] = lambda name, pattern: re.search(pattern, name) is not None
-    page = environment.get_template(TEMPLATE).render(_sections(run, made, directory.resolve().name))
+    text = environment.get_template(TEMPLATE).render(_sections(run, made, directory.resolve().name))
     target = directory / REPORT
-    target.write_text(page, encoding="utf-8")
+    target.write_text(text, encoding="utf-8")
     return target
 
 

@@ -86,3 +86,12 @@ class Weighing(Engine, Protocol):
 def before_stop(text: str, stops: Sequence[str]) -> str:
     """The text up to the first of the stops in it."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
+
+
+def shared_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with, one left over in each; nought for a single row, which shares nothing."""
+    if len(rows) < 2:
+        return 0
+    first, last = min(rows, key=list), max(rows, key=list)
+    most = min(map(len, rows)) - 1
+    return next((n for n in range(most) if first[n] != last[n]), most)

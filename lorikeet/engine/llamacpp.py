@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from lorikeet.chat_template import render
-from lorikeet.engine import Choices, Likelihood, Prompt, Reply, Sampling, before_stop
+from lorikeet.engine import Choices, Likelihood, Prompt, Reply, Sampling, before_stop, shared_beginning
 from lorikeet.engine.binding import Batch, library
 from lorikeet.errors import ModelError
 
@@ -210,14 +210,9 @@ class LlamaCppEngine:
 
     def _read_prefix(self, prompts: list[list[int]]) -> int:
         """Read what all prompts begin with (the system turn) once, in the sequence kept for it, and return its length."""
-        if len(prompts) < 2:
-            return 0
-        first, last = min(prompts), max(prompts)
-        most = min(len(p) for p in prompts) - 1
-        prefix = next((i for i in range(most) if first[i] != last[i]), most)
-        self._clear(self._slots)
-        for start in range(0, prefix, BATCH_TOKENS):
-            self._decode([(first[i], i, self._slots, False) for i in range(start, min(start + BATCH_TOKENS, prefix))])
+        if prefix := shared_beginning(prompts):
+            self._clear(self._slots)
+            self._read([(token, at, self._slots, False) for at, token in enumerate(prompts[0][:prefix])])
         return prefix
 
     def _admit(self, waiting: list[_Slot], running: list[_Slot | None], prefix: int) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from lorikeet.engine import Choices, Likelihood
+from lorikeet.engine import Choices, Likelihood, shared_beginning
 
 ROW_TOKENS = 512
 """Tokens of a row: more would be spent on the mask than is won by a larger product."""
@@ -72,20 +72,11 @@ def weigh(model: PreTrainedModel, questions: Sequence[Choices]) -> Iterator[tupl
     if window is not None and longest > window:
         yield from _one_by_one(model, questions)
         return
-    prefix = _shared([q.context for q in questions])
+    prefix = shared_beginning([q.context for q in questions])
     prefix = prefix if prefix >= WORTH_KEEPING else 0
     cache = _read(model, questions[0].context[:prefix]) if prefix else None
     for tree in _trees(questions, prefix):
         yield from _row(model, cache, prefix, tree)
-
-
-def _shared(contexts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all contexts begin with, one left over in each."""
-    if len(contexts) < 2:
-        return 0
-    first, last = min(contexts, key=list), max(contexts, key=list)
-    most = min(map(len, contexts)) - 1
-    return next((n for n in range(most) if first[n] != last[n]), most)
 
 
 def _trees(questions: Sequence[Choices], prefix: int) -> Iterator[_Tree]:

@@ -5,16 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from families import LLAMA3_ROPE
+from families import LLAMA3_ROPE, SMALL
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lorikeet.engine import Choices, Sampling, weighing
 from lorikeet.engine.torch_engine import TorchEngine
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
 WINDOW = {"num_hidden_layers": 10, "head_dim": 16, "sliding_window": 64}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {"head_dim": 16, "rope_parameters": LLAMA3_ROPE},
