@@ -234,14 +234,22 @@ def _from_hub(source: str, progress: Progress) -> Base:
 
 
 def _weights_in(files: Iterable[Path]) -> int:
-    """Number of weights, read from the safetensors headers alone."""
+    """Number of weights, read from the safetensors headers alone; ModelError for a file that is damaged or cut off."""
     total = 0
     for path in files:
+        size, cure = path.stat().st_size, "fetch the file again"
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                total += math.prod(tensor["shape"])
+            length = int.from_bytes(file.read(8), "little")
+            try:
+                header = json.loads(file.read(length)) if 8 + length <= size else None
+            except ValueError:
+                header = None
+        if not isinstance(header, dict):
+            raise ModelError(f"{path} is no safetensors file, or is cut off in its header", cure)
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        if size < (whole := 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)):
+            raise ModelError(f"{path} is cut off: it has {size} bytes of {whole}", cure)
+        total += sum(math.prod(tensor["shape"]) for tensor in tensors)
     return total
 
 
@@ -255,7 +263,7 @@ def _weights_in_gguf(path: Path) -> int:
 
 
 def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":
-    """The base's tokenizer; ModelError where it has no chat template."""
+    """The base's tokenizer; ModelError where it has no chat template, or tokens for which the model has no embedding."""
     from transformers import AutoTokenizer
     from transformers import logging as transformers_logging
 
@@ -263,7 +271,20 @@ def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":
     tokenizer = AutoTokenizer.from_pretrained(base.path)
     if not tokenizer.chat_template:
         raise ModelError(f"the tokenizer of {base.name} has no chat template", "use an instruction-tuned model as base")
+    rows, last = _embeddings(base.path), max(tokenizer.get_vocab().values())
+    if rows and last >= rows:
+        raise ModelError(f"the tokenizer of {base.name} has tokens up to {last}, its model embeddings for {rows}",
+                         "use the tokenizer the model came with, or enlarge the embeddings (resize_token_embeddings) and save both")  # fmt: skip
     return tokenizer
+
+
+def _embeddings(folder: Path) -> int:
+    """Tokens that the model in a folder has embeddings for; 0 where its config does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return 0
+    return int(config.get("text_config", config).get("vocab_size") or 0)
 
 
 def copy_tokenizer(base: Base, folder: Path) -> None:

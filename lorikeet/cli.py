@@ -95,6 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
     diagnose = add("diagnose", _diagnose, "what happened in a training run, in words; any trainer's", "lorikeet diagnose runs/first-aid")
     diagnose.add_argument("log", type=Path, metavar="DIR|FILE", help="a run folder, a trainer's output folder or checkpoint, or a trainer_state.json")
+    parity = add("parity", _parity, "whether a GGUF is the model it was made from, by tokens, template, logits and answers; and if not, why",
+                 "lorikeet parity model-F16.gguf --model runs/first-aid")  # fmt: skip
+    parity.add_argument("gguf", type=Path, metavar="GGUF", help="a GGUF file, from whatever trainer")
+    parity.add_argument("--model", required=True, metavar="DIR", help="the HF model: a folder of safetensors, an adapter's folder, a run, or a base")
+    parity.add_argument("--base", default="", help="the base of an adapter's folder, where it is not where it was")
+    parity.add_argument("--rows", type=Path, metavar="FILE", help="rows whose conversations are compared (default: the run's held-out ones, or three of ours)")
+    parity.add_argument("--count", type=_count, default=4, metavar="N", help="conversations to compare (default: 4)")
+    parity.add_argument("--threads", type=_count, default=0, help="threads (default: one a core)")
     compare = add("compare", _compare, "two models side by side over the same questions, with paired statistics",
                   "lorikeet compare runs/a:base runs/a --suite suite.yaml")  # fmt: skip
     compare.add_argument("models", nargs=2, metavar="MODEL",
@@ -347,6 +355,28 @@ def _compare(arguments: argparse.Namespace) -> int:
                             arguments.judge, arguments.judge_budget)  # fmt: skip
     _out(arguments, compare.document(found), compare.told(found))
     return 0
+
+
+def _parity(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from lorikeet import exam, machine
+    from lorikeet.data.sources import FileRows, read_file, require_all
+    from lorikeet.export import parity
+    from lorikeet.progress import Terminal
+    from lorikeet.subjects import held_against
+    from lorikeet.weights import gguf_file
+
+    gguf = gguf_file(arguments.gguf)
+    held = held_against(arguments.model, arguments.base, Terminal())
+    talks = held.conversations or parity.TALKS
+    if arguments.rows:
+        rows = FileRows(arguments.rows)
+        talks = [talk.messages for talk in read_file(rows)]
+        require_all([rows])
+    found = parity.compare(gguf.path, held.base, held.trained, exam.evenly(talks, arguments.count), machine.threads(arguments.threads))
+    _out(arguments, asdict(found), parity.told(found, gguf.path))
+    return RefusedError.exit_code if found.causes else 0
 
 
 def _diff(arguments: argparse.Namespace) -> int:

@@ -170,6 +170,13 @@ def held_out_tokens(data: Artifact) -> list[tuple[list[int], list[bool]]]:
     return [(row["ids"], row["supervised"]) for row in table if row["split"] == "test" and row["kind"] == "taught"]
 
 
+def trained_tokens(data: Artifact) -> list[list[int]]:
+    """Token ids of the rows that are trained on."""
+    import pyarrow.parquet
+
+    return list(pyarrow.parquet.read_table(data.file("tokens.parquet"), columns=["ids"], filters=[("split", "==", "train")])["ids"].to_pylist())
+
+
 def held_out_ratings(data: Artifact) -> list[tuple[list[int], list[bool], bool]]:
     """Token ids, which of them are the answer, and whether it was liked, of the rated answers that are held out for testing; none where none are learned."""
     import pyarrow.parquet

@@ -15,10 +15,10 @@ from lorikeet.artifact import NOTES, RUN, Artifact, Json
 from lorikeet.errors import MachineError, RecipeError
 from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress, Silent
-from lorikeet.recipe import BENCHMARKS, LoadedRecipe, resolved_text
+from lorikeet.recipe import BENCHMARKS, UNQUANTISED, LoadedRecipe, resolved_text
 from lorikeet.weights import NAMED, Base, tensors_of
 
-STAGES = {"data": 7, "train": 3, "evaluate": 5, "export": 2, "audit": 4, "release": 2}
+STAGES = {"data": 7, "train": 3, "evaluate": 5, "export": 3, "audit": 4, "release": 2}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
@@ -104,10 +104,27 @@ class _Work:
         from lorikeet.export import stage
 
         r = self.recipe.recipe
-        if quantisation == "F16":
-            stage.run_f16(inputs["data"], self.base, inputs["train"], r.name, r.machine, folder, progress)
+        if quantisation in UNQUANTISED:
+            stage.run_whole(quantisation, inputs["data"], self.base, inputs["train"], r.name, self.recipe.persona.system, r.machine, folder, progress)
         else:
-            stage.run_quantised(inputs["export-F16"], quantisation, r.name, r.machine, folder, progress)
+            counted = inputs["imatrix"] if r.export.counts_columns(quantisation) else None
+            stage.run_quantised(inputs["export-F16"], counted, quantisation, r.name, self.recipe.persona.system, r.export, r.machine, folder, progress)
+
+    def imatrix(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.export import stage
+
+        r = self.recipe.recipe
+        stage.run_imatrix(inputs["data"], self.base, inputs["train"], inputs["export-F16"], r.export, r.machine, folder, progress)
+
+    def merged(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.export import stage
+
+        stage.run_merged(self.base, inputs["train"], self.recipe.recipe.name, folder, progress)
+
+    def adapter(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.export import stage
+
+        stage.run_adapter(self.base, inputs["train"], self.recipe.recipe.name, folder, progress)
 
     def audit(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.audit import stage
@@ -159,21 +176,31 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
         asks["pass_rate_at_least"] = r.audit.thresholds.pass_rate_at_least
 
     def step(name: str, settings: dict[str, Json], inputs: Sequence[str], done: Callable[[Mapping[str, Artifact], Path, Progress], None]) -> Step:
-        stage = name.partition("-")[0]
+        stage = "export" if name in ("imatrix", "merged", "adapter") else name.partition("-")[0]
         return Step(name, stage, STAGES[stage], settings, tuple(inputs), done)
 
     def exported(q: str) -> Step:
-        inputs = ("data", "base", "train") if q == "F16" else ("export-F16",)
-        return step(f"export-{q}", {"quantisation": q, "name": r.name, **builds}, inputs, partial(work.export, q))
+        settings: dict[str, Json] = {"quantisation": q, "name": r.name, **builds}
+        if q in UNQUANTISED:
+            return step(f"export-{q}", settings, ("data", "base", "train"), partial(work.export, q))
+        inputs = ("export-F16", "imatrix") if r.export.counts_columns(q) else ("export-F16",)
+        return step(f"export-{q}", {**settings, "tensor_types": dict(r.export.tensor_types)}, inputs, partial(work.export, q))
 
     def audited(q: str) -> Step:
         return step(f"audit-{q}", {**seed, **asks, **suite, **speaks, **builds}, ("data", f"export-{q}", "export-F16"), partial(work.audit, q))
 
+    counted = [step("imatrix", {"rows": r.export.imatrix_rows}, ("data", "base", "train", "export-F16"), work.imatrix)]
+    whole = [step("merged", {"name": r.name, **builds}, ("base", "train"), work.merged)]
+    alone = [step("adapter", {"name": r.name, **builds}, ("base", "train"), work.adapter)]
     return [
         step("data", {**splits, **speaks, **seed, **rows}, ("base",), work.data),
         step("train", trains, ("base", "data"), work.train),
         step("evaluate", {**asked, **suite, **speaks, **seed}, ("base", "data", "train"), work.evaluate),
-        *map(exported, work.wanted),
+        exported("F16"),
+        *(counted if any(map(r.export.counts_columns, work.wanted)) else []),
+        *map(exported, work.wanted[1:]),
+        *(whole if r.export.merged else []),
+        *(alone if r.export.adapter else []),
         *map(audited, work.wanted),
         step("release", r.audit.thresholds.model_dump(), [f"{kind}-{q}" for q in work.wanted for kind in ("export", "audit")], work.release),
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import RecipeError
@@ -15,7 +15,15 @@ from lorikeet.suite import Persona, Strict, Suite, load_persona, load_suite
 from lorikeet.weights import Base, adapter_folder, adapter_hash, adapter_shape, lora_scale
 from lorikeet.yaml_file import read_mapping, validated
 
-Quantisation = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"]
+Quantisation = Literal[
+    "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S",
+    "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS", "Q2_K", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S",
+]  # fmt: skip
+TensorType = Literal[
+    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K", "IQ3_S", "IQ3_XXS", "Q2_K"
+]
+UNQUANTISED = ("F16", "BF16")
+"""Files that are made from the base and what was trained; the others are made from F16."""
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 """What an assistant's name looks like."""
 PATHS = ("base", "persona", "evaluate.embedding", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
@@ -244,6 +252,26 @@ class ExportSettings(Strict):
     """GGUF files to make. F16 is always made: it is the parent of the others."""
 
     quantisations: list[Quantisation] = Field(["Q8_0", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"], description="a folder and an audit each")
+    imatrix: Literal["none", "low", "all"] = Field("low", description="files made with an importance matrix: none, those below 4 bits, or all quantised ones")
+    imatrix_rows: Annotated[int, Field(ge=1)] = Field(128, description="training rows that the importance matrix is collected over, spread evenly")
+    tensor_types: dict[str, TensorType] = Field(default_factory=dict, description="a type for the tensors whose name a regular expression finds")
+    merged: bool = Field(False, description="write the whole model as a folder of safetensors, too")
+    adapter: bool = Field(False, description="write what was trained as a GGUF of its own, too, to be put on GGUFs of the base")
+
+    @field_validator("tensor_types")
+    @classmethod
+    def _patterns(cls, types: dict[str, TensorType]) -> dict[str, TensorType]:
+        for pattern in types:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return types
+
+    def counts_columns(self, quantisation: str) -> bool:
+        """Whether a file is made with the importance matrix."""
+        low = "Q3" in quantisation or "Q2" in quantisation or "IQ1" in quantisation
+        return quantisation not in UNQUANTISED and self.imatrix != "none" and (self.imatrix == "all" or low)
 
 
 class Thresholds(Strict):

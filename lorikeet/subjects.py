@@ -4,14 +4,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from lorikeet import bases, released
 from lorikeet.artifact import RUN, Artifact, load
+from lorikeet.conversation import Message
 from lorikeet.engine import Engine
 from lorikeet.errors import ModelError, RecipeError
 from lorikeet.exam import read_rows, trained_questions
 from lorikeet.progress import Progress
-from lorikeet.weights import ADAPTER_CONFIG, NAMED, gguf_file, require_base_of
+from lorikeet.weights import ADAPTER_CONFIG, NAMED, Base, gguf_file, require_base_of
 
 TORCH = ("base", "tuned")
 """What stands behind the colon of a run for its models before export."""
@@ -46,15 +48,49 @@ def subject(spec: str, base: str, threads: int, progress: Progress) -> Subject:
     if path.suffix == ".gguf":
         gguf = gguf_file(path)
         return Subject(path.stem, f"{path.name}, sha256 {gguf.sha256[:12]}", lambda: _gguf(path, threads))
+    prepared, adapter = _weights(path, base, progress) if (path / ADAPTER_CONFIG).is_file() else (bases.prepare(spec, progress), None)
+    name, what = (path.resolve().name, f"adapter on {prepared.name}") if adapter else (prepared.name, f"{prepared.name}, as it comes")
+    return Subject(name, what, lambda: _torch(prepared.path, adapter, threads))
+
+
+def _weights(adapter: Path, base: str, progress: Progress) -> tuple[Base, Path]:
+    """An adapter's base, which is `base` or else the one that the adapter names, and the adapter."""
+    on = base or str(json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    if not base and on not in NAMED and not Path(on).exists():
+        raise RecipeError(f"{adapter} is an adapter, and its base {on!r} is not here", "name its base: --base FOLDER, GGUF file or name")
+    prepared = bases.prepare(on, progress)
+    require_base_of(adapter, prepared)
+    return prepared, adapter
+
+
+class Held(NamedTuple):
+    """An HF model that a GGUF is held against: the folder of its base, what was trained, and conversations that it was not trained on, if there are any."""
+
+    base: Path
+    trained: Path | None
+    conversations: list[tuple[Message, ...]]
+
+
+def held_against(spec: str, base: str, progress: Progress) -> Held:
+    """The HF model that `spec` names: a run, an adapter's folder on `base`, a folder of safetensors as it is, or the name of a base."""
+    path = Path(spec)
+    if (path / RUN).is_file():
+        document = json.loads((path / RUN).read_text(encoding="utf-8"))
+        steps = {step["name"]: path / step["folder"] for step in document["steps"] if step["status"] != "failed"}
+        data = load(steps["data"]) if "data" in steps else None
+        talks = [row.messages for row in read_rows(data) if row.part == "test" and row.kind == "taught"] if data else []
+        return Held(bases.prepare(_base_of(path, document), progress).path, _trained(path, steps), talks)
     if (path / ADAPTER_CONFIG).is_file():
-        on = base or str(json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
-        if not base and on not in NAMED and not Path(on).exists():
-            raise RecipeError(f"{path} is an adapter, and its base {on!r} is not here", "name its base: --base FOLDER, GGUF file or name")
-        prepared = bases.prepare(on, progress)
-        require_base_of(path, prepared)
-        return Subject(path.resolve().name, f"adapter on {prepared.name}", lambda: _torch(prepared.path, path, threads))
-    prepared = bases.prepare(spec, progress)
-    return Subject(prepared.name, f"{prepared.name}, as it comes", lambda: _torch(prepared.path, None, threads))
+        prepared, adapter = _weights(path, base, progress)
+        return Held(prepared.path, adapter, [])
+    return Held(path if (path / "config.json").is_file() else bases.prepare(spec, progress).path, None, [])
+
+
+def _trained(run: Path, steps: Mapping[str, Path]) -> Path:
+    trained = steps.get("train")
+    if trained is None or not trained.is_dir():
+        raise ModelError(f"{run} has no trained model yet", "let the run go on: lorikeet train RECIPE")
+    return trained
 
 
 def _of_run(run: Path, part: str, threads: int, progress: Progress) -> Subject:
@@ -70,9 +106,7 @@ def _of_run(run: Path, part: str, threads: int, progress: Progress) -> Subject:
 
     name = f"{run.resolve().name}:{part}" if part else run.resolve().name
     if part in TORCH:
-        trained = steps.get("train") if part == "tuned" else None
-        if part == "tuned" and (trained is None or not trained.is_dir()):
-            raise ModelError(f"{run} has no trained model yet", "let the run go on: lorikeet train RECIPE")
+        trained = _trained(run, steps) if part == "tuned" else None
         based = bases.prepare(_base_of(run, document), progress)
         return Subject(name, f"{based.name}{', tuned' if trained else ', as it comes'}, before export", lambda: _torch(based.path, trained, threads),
                        prompt, learned if trained else {})  # fmt: skip

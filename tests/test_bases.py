@@ -69,3 +69,12 @@ def test_a_template_without_a_system_turn_gets_one_folded_in_and_the_folder_stay
     assert json.loads((found.path / "tokenizer_config.json").read_text()) == {"eos_token": "<e>"}
     assert (found.path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert not (folder / "chat_template.jinja").exists()
+
+
+@pytest.mark.parametrize(("left", "told"), [(4, "no safetensors file, or is cut off in its header"), (-7, "is cut off: it has")])
+def test_a_folder_whose_weights_were_cut_off_is_refused(left: int, told: str, tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "m", 25)
+    file = next(source.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(ModelError, match=told):
+        bases.prepare(str(source), Silent())

@@ -10,7 +10,7 @@ from toy_recipe import write_recipe
 
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import RecipeError
-from lorikeet.recipe import BY_SIZE, Recipe, apply_overrides, find_files, load_recipe, resolved_text
+from lorikeet.recipe import BY_SIZE, ExportSettings, Recipe, apply_overrides, find_files, load_recipe, resolved_text
 from lorikeet.weights import Base
 from lorikeet.yaml_file import read_mapping
 
@@ -108,7 +108,7 @@ def test_an_unknown_section_gets_its_line_and_the_nearest_right_one(recipe_file:
 def test_a_key_like_none_gets_the_known_ones(recipe_file: Path) -> None:
     with pytest.raises(RecipeError, match=r"unknown key 'export\.zzzz'") as caught:
         load_recipe(edited(recipe_file, "quantisations: [Q8_0]", "zzzz: 1"))
-    assert caught.value.cure == "known keys here: quantisations"
+    assert caught.value.cure == "known keys here: adapter, imatrix, imatrix_rows, merged, quantisations, tensor_types"
 
 
 def test_an_unknown_key_two_levels_down_is_found(recipe_file: Path) -> None:
@@ -359,3 +359,20 @@ def test_the_table_by_size_stands_in_the_docs() -> None:
     for size in BY_SIZE:
         upto = f"{size.weights / 1e9:g} billion weights" if math.isfinite(size.weights) else "more"
         assert f"| {upto} | {size.method} | {size.learning_rate} | {size.frozen} | {size.why} |" in told
+
+
+def test_only_files_below_four_bits_are_made_with_an_importance_matrix_unless_all_or_none_are_wanted() -> None:
+    low, every, none = (ExportSettings(imatrix=which) for which in ("low", "all", "none"))
+    assert [q for q in ("F16", "BF16", "Q8_0", "Q4_K_M", "IQ4_XS", "Q3_K_S", "IQ3_M", "Q2_K", "IQ1_S") if low.counts_columns(q)] == [
+        "Q3_K_S",
+        "IQ3_M",
+        "Q2_K",
+        "IQ1_S",
+    ]
+    assert every.counts_columns("Q8_0") and not every.counts_columns("BF16")
+    assert not none.counts_columns("Q2_K")
+
+
+def test_a_type_for_tensors_that_no_expression_finds_is_refused(recipe_file: Path) -> None:
+    with pytest.raises(RecipeError, match=r"'\(' is no regular expression"):
+        load_recipe(edited(recipe_file, "quantisations: [Q8_0]", "tensor_types: {'(': Q8_0}"))

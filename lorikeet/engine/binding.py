@@ -1,6 +1,6 @@
 """llama.cpp's C interface, by ctypes, from the very shared object that serves: what is examined is what answers users.
 
-Only the calls that the exam, the parity check and the look into a file need. Struct layouts are those of the pinned build; `library()`
+Only the calls that the exam, the parity check, quantising and the look into a file need. Struct layouts are those of the pinned build; `library()`
 refuses a build whose defaults do not come out as expected.
 """
 
@@ -101,7 +101,7 @@ class Batch(Structure):
 class GgufParams(Structure):
     """struct gguf_init_params of gguf.h."""
 
-    _fields_ = [("no_alloc", c_bool), ("ctx", c_void_p)]
+    _fields_ = [("no_alloc", c_bool), ("ctx", POINTER(c_void_p))]
 
 
 LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
@@ -139,7 +139,24 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "gguf_get_tensor_ne": (POINTER(c_int64), [c_void_p, c_int64]),
     "gguf_get_tensor_offset": (c_size_t, [c_void_p, c_int64]),
     "gguf_get_tensor_size": (c_size_t, [c_void_p, c_int64]),
+    "gguf_init_empty": (c_void_p, []),
+    "gguf_set_kv": (None, [c_void_p, c_void_p]),
+    "gguf_set_val_u32": (None, [c_void_p, c_char_p, c_uint32]),
+    "gguf_set_val_str": (None, [c_void_p, c_char_p, c_char_p]),
+    "gguf_add_tensor": (None, [c_void_p, c_void_p]),
+    "gguf_set_tensor_type": (None, [c_void_p, c_char_p, c_int32]),
+    "gguf_get_meta_size": (c_size_t, [c_void_p]),
+    "gguf_get_meta_data": (None, [c_void_p, c_void_p]),
+    "ggml_get_tensor": (c_void_p, [c_void_p, c_char_p]),
+    "ggml_free": (None, [c_void_p]),
     "ggml_type_name": (c_char_p, [c_int32]),
+    "ggml_row_size": (c_size_t, [c_int32, c_int64]),
+    "ggml_bf16_to_fp32_row": (None, [c_void_p, c_void_p, c_int64]),
+    "ggml_quantize_chunk": (c_size_t, [c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
+    "ggml_quantize_requires_imatrix": (c_bool, [c_int32]),
+    "ggml_validate_row_data": (c_bool, [c_int32, c_void_p, c_size_t]),
+    "llama_adapter_lora_init": (c_void_p, [c_void_p, c_char_p]),
+    "llama_set_adapters_lora": (c_int32, [c_void_p, POINTER(c_void_p), c_size_t, POINTER(c_float)]),
     "llama_memory_seq_rm": (c_bool, [c_void_p, c_int32, c_int32, c_int32]),
 }
 

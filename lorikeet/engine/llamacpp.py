@@ -5,7 +5,7 @@ tokens are nearly alike. Here the batches depend on the questions alone.
 """
 
 from collections.abc import Iterator, Sequence
-from ctypes import c_char_p, c_int32, create_string_buffer
+from ctypes import c_char_p, c_float, c_int32, c_void_p, create_string_buffer
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -36,9 +36,11 @@ class _Slot:
 
 
 class LlamaCppEngine:
-    """A loaded GGUF. threads: for decoding; slots: answers written at the same time."""
+    """A loaded GGUF. threads: for decoding; slots: answers written at the same time; adapter: a GGUF of an adapter to put on it;
+    vocabulary_alone: it can tokenise and no more.
+    """
 
-    def __init__(self, path: Path, threads: int, slots: int = 16) -> None:
+    def __init__(self, path: Path, threads: int, slots: int = 16, *, adapter: Path | None = None, vocabulary_alone: bool = False) -> None:
         self._lib = library()
         self._context: int | None = None
         self._context_size = (0, 0)
@@ -46,9 +48,14 @@ class LlamaCppEngine:
         self._slots = slots
         params = self._lib.llama_model_default_params()
         params.n_gpu_layers = 0
+        params.vocab_only = vocabulary_alone
         self._model = self._lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise ModelError(f"llama.cpp cannot load {path}", "the file is damaged or of an architecture this build does not know; make it again")
+        self._adapter = self._lib.llama_adapter_lora_init(self._model, str(adapter).encode()) if adapter else None  # freed with the model
+        if adapter and not self._adapter:
+            self.close()
+            raise ModelError(f"llama.cpp cannot put {adapter} on {path}", "name an adapter that was made for this base")
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self.vocabulary: int = self._lib.llama_vocab_n_tokens(self._vocab)
         template = self._lib.llama_model_chat_template(self._model, None)
@@ -202,6 +209,8 @@ class LlamaCppEngine:
         self._context = self._lib.llama_init_from_model(self._model, params)
         if not self._context:
             raise ModelError(f"llama.cpp cannot open a context of {slots} times {length} tokens", "lower machine.slots or max_new_tokens")
+        if self._adapter:
+            self._lib.llama_set_adapters_lora(self._context, (c_void_p * 1)(self._adapter), 1, (c_float * 1)(1.0))
         self._context_size = (slots, length)
         self._memory = self._lib.llama_get_memory(self._context)
 

@@ -50,20 +50,20 @@ class TorchEngine:
         self.model.eval()
         self._batch = batch
         wanted = self.model.generation_config.eos_token_id
-        self._ends = {self.tokenizer.eos_token_id, *(wanted if isinstance(wanted, list) else [wanted])} - {None}
+        self.ends = {self.tokenizer.eos_token_id, *(wanted if isinstance(wanted, list) else [wanted])} - {None}
 
     def close(self) -> None:
         self.model = None
 
     def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
-        for i, ids, ended in self._written([self.prompt_text(p) for p in prompts], sampling, special=False):
+        for i, ids, ended in self.written([self.prompt_text(p) for p in prompts], sampling, special=False):
             yield i, Reply(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), len(ids), ended)
 
     def complete(self, texts: Sequence[str], sampling: Sampling, stops: Sequence[str]) -> Iterator[tuple[int, str]]:
-        for i, ids, _ in self._written(texts, sampling, special=True, stops=stops):
+        for i, ids, _ in self.written(texts, sampling, special=True, stops=stops):
             yield i, before_stop(self.tokenizer.decode(ids, skip_special_tokens=True), stops)
 
-    def _written(self, texts: Sequence[str], sampling: Sampling, *, special: bool, stops: Sequence[str] = ()) -> Iterator[tuple[int, list[int], bool]]:
+    def written(self, texts: Sequence[str], sampling: Sampling, *, special: bool, stops: Sequence[str] = ()) -> Iterator[tuple[int, list[int], bool]]:
         """What the model writes behind each text: (position, token ids without the end, whether it ended by itself)."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         strings = {"stop_strings": list(stops), "tokenizer": self.tokenizer} if stops else {}
@@ -74,7 +74,7 @@ class TorchEngine:
             with torch.inference_mode():
                 written = self.model.generate(**encoded, generation_config=self._config(sampling), **strings)
             for i, row in zip(chosen, written[:, encoded["input_ids"].shape[1] :].tolist(), strict=True):
-                end = next((at for at, token in enumerate(row) if token in self._ends), None)
+                end = next((at for at, token in enumerate(row) if token in self.ends), None)
                 yield i, row if end is None else row[:end], end is not None
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
@@ -118,7 +118,7 @@ class TorchEngine:
         sampled = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {"do_sample": False}
         return GenerationConfig(
             max_new_tokens=sampling.max_tokens,
-            eos_token_id=sorted(self._ends),
+            eos_token_id=sorted(self.ends),
             pad_token_id=self.tokenizer.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
             **sampled,
