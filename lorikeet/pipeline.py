@@ -105,7 +105,7 @@ class _Work:
 
         r = self.recipe.recipe
         if quantisation in UNQUANTISED:
-            stage.run_whole(quantisation, inputs["data"], self.base, inputs["train"], r.name, self.recipe.persona.system, r.machine, folder, progress)
+            stage.run_whole(quantisation, inputs["data"], self.base, inputs["train"], r.name, self.recipe.persona.system, r.export, r.machine, folder, progress)
         else:
             counted = inputs["imatrix"] if r.export.counts_columns(quantisation) else None
             stage.run_quantised(inputs["export-F16"], counted, quantisation, r.name, self.recipe.persona.system, r.export, r.machine, folder, progress)

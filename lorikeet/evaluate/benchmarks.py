@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 from datasets import Dataset
-from lm_eval import simple_evaluate
+from lm_eval import evaluator, simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.task import Task
@@ -27,6 +27,7 @@ from lorikeet.exam import evenly
 from lorikeet.scoring import fold
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
+evaluator.get_git_commit_hash = str  # else it asks git of the folder that it is run in, which is not told, and git complains where there is none
 SPLITS = ("test", "validation")
 TITLES = {"arc_challenge": "ARC-Challenge", "truthfulqa_mc1": "TruthfulQA mc1", "truthfulqa_mc2": "TruthfulQA mc2"}
 METRICS = {"acc": "accuracy", "acc_norm": "accuracy by length", "exact_match": "exact match"}

@@ -43,9 +43,12 @@ def _lettered(benchmark: Benchmark, number: int, seed: int) -> Lettered:
 
 
 def ask(engine: Weighing, subject: str, benchmarks: Sequence[Benchmark], seed: int, told: Callable[[int, int], None]) -> tuple[list[Column], list[Result]]:
-    """benchmark.NAME.letter_acc (constrained), benchmark.NAME.parsed_acc and benchmark.NAME.parsed_unreadable."""
+    """benchmark.NAME.letter_acc (constrained), benchmark.NAME.parsed_acc and benchmark.NAME.parsed_unreadable.
+
+    A benchmark that has a score of its own over all choices, such as TruthfulQA mc2 with its several right ones, has no letter for an answer and is left out.
+    """
     columns, results = [], []
-    for benchmark in benchmarks:
+    for benchmark in (b for b in benchmarks if not b.task.config.process_results):
         asked = [_lettered(benchmark, number, seed) for number in benchmark.asked]
         letters = [engine.encode(letter, special=False) for letter in LETTERS]
         weighed = {}

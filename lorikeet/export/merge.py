@@ -74,6 +74,108 @@ class Order:
     card: dict[str, str] = field(default_factory=dict)
 
 
+_CONVERTER: Any = object
+"""What llama.cpp's converter for an architecture will stand for."""
+
+
+class Merging(_CONVERTER):  # type: ignore[misc]
+    """Put before an architecture's own converter, it gives it base tensors that are changed as they are read.
+
+    order, made, tied, writes_bos: what is ordered, what training did, whether the head is the embeddings, and whether conversations begin with the start
+    token. lazy_tensor: the converter's class of tensors that are made when they are asked for. splitting: how the tokenizer splits, where that is settled.
+    """
+
+    order: Order
+    made: dict[str, Delta | Whole]
+    tied: bool
+    writes_bos: bool
+    lazy_tensor: Any
+    splitting = ""
+
+    def index_tensors(self, remote_hf_model_id: str | None = None) -> dict[str, Callable[[], Any]]:
+        tensors: dict[str, Callable[[], Any]] = super().index_tensors(remote_hf_model_id=remote_hf_model_id)
+        self.placed = self.made if is_adapter(Path(self.order.trained)) else self._named(self.made)
+        self.stored = {own: (raw, local) for raw, local in _stored(self.dir_model) if (own := self._own_name(raw))}
+        self.came_from: dict[str, str] = {}
+        missing = sorted(set(self.placed) - set(tensors))
+        if missing:
+            raise ModelError(f"training changed {missing[0]}, which this base does not have", "use it with the base it was trained from")
+        for weight, change in self.placed.items():
+            require_shape(weight, change, tuple(tensors[weight]().shape))
+            tensors[weight] = self._changed(tensors[weight], change)
+            if self.tied and isinstance(change, Whole) and weight.endswith("embed_tokens.weight"):
+                tensors.pop(HEAD, None)  # some bases store it a second time; the file's reader takes the embeddings
+        return tensors
+
+    def _changed(self, source: Callable[[], Any], change: Delta | Whole) -> Callable[[], Any]:
+        return lambda: changed(source(), change, wrap=self.lazy_tensor.from_eager)
+
+    def _own_name(self, raw: str) -> str:
+        """The converter's name for a stored tensor; nothing for those of a part that is not converted."""
+        kept = self.filter_tensors((raw, lambda: None))
+        return kept[0] if kept else ""
+
+    def _named(self, saved: dict[str, Delta | Whole]) -> dict[str, Delta | Whole]:
+        """A whole model's weights as the converter names the base's: transformers saves the text part of some models under the names of the whole."""
+        return {own: change for name, change in saved.items() if (own := self._own_name(name))}
+
+    def modify_tensors(self, data_torch: Any, name: str, bid: int | None) -> Iterator[tuple[str, Any]]:
+        for new, tensor in super().modify_tensors(data_torch, name, bid):
+            self.came_from[new] = name
+            yield new, tensor
+
+    def rows(self, name: str, first: int, last: int) -> Any:
+        """Some rows of a stored matrix as training changed it."""
+        local, change = self.stored[name][1], self.placed.get(name)
+        if isinstance(change, Whole):
+            return change.rows(first, last)
+        before = _read_rows(local, self.lazy_tensor._dtype_str_map[local.dtype], first, last)
+        return before if change is None else changed(before, change, slice(first, last))
+
+    def by_row(self, new: str, tensor: Any, kind: Any) -> Any:
+        """The tensor, or what writes it by row where it is one of the largest."""
+        name = self.came_from.get(new, "")
+        if new not in _BY_ROW or name not in self.stored or kind.name not in ("F16", "BF16"):
+            return tensor
+        rows, columns = self.stored[name][1].shape
+        if tensor.shape[0] > rows:
+            return tensor
+        return _Rows(lambda first, last: self.rows(name, first, last), tensor, columns, kind)
+
+    def prepare_tensors(self) -> None:
+        add = self.gguf_writer.add_tensor
+
+        def add_by_row(name: str, tensor: Any, raw_shape: Any = None, raw_dtype: Any = None) -> None:
+            add(name, self.by_row(name, tensor, raw_dtype), raw_shape=raw_shape, raw_dtype=raw_dtype)
+
+        self.gguf_writer.add_tensor = add_by_row
+        super().prepare_tensors()
+
+    def get_vocab_base_pre(self, tokenizer: Any) -> str:
+        if self.splitting:
+            return self.splitting
+        try:
+            return str(super().get_vocab_base_pre(tokenizer))
+        except NotImplementedError:
+            return splitting_of(tokenizer, self.write_probe, Path(self.order.target).parent)
+
+    def write_probe(self, splitting: str, path: Path) -> None:
+        """The vocabulary alone, as if the tokenizer split in this way."""
+        probe = type(self)(self.dir_model, self.ftype, path, model_name=self.order.name)
+        probe.splitting = splitting
+        probe.write_vocab()
+
+    def set_vocab(self) -> None:
+        super().set_vocab()
+        if not self.writes_bos:
+            self.gguf_writer.add_add_bos_token(False)  # engines are not to put one where training had none
+
+    def set_gguf_parameters(self) -> None:
+        super().set_gguf_parameters()
+        for key, text in self.order.card.items():
+            self.gguf_writer.add_string(key, text)
+
+
 def convert(order: Order, notes: Path) -> None:
     """Carry out an order in a program of its own; its log stays in `notes`. LorikeetError where it fails."""
     write_json(notes / "order.json", asdict(order))
@@ -100,103 +202,12 @@ def main(order: Order) -> None:
     tied = bool(AutoConfig.from_pretrained(base).get_text_config().tie_word_embeddings)
     if tied:
         made = without_tied_head(made)
-    writes_bos = _writes_bos(AutoTokenizer.from_pretrained(base))
-    architecture = get_model_architecture(ModelBase.load_hparams(base, False), ModelType.TEXT)
-    converter = get_model_class(architecture)
-
-    class Merged(converter):  # type: ignore[misc, valid-type]
-        """The architecture's own converter over base tensors that are changed as they are read."""
-
-        model_arch = converter.model_arch
-
-        def index_tensors(self, remote_hf_model_id: str | None = None) -> dict[str, Callable[[], torch.Tensor]]:
-            tensors: dict[str, Callable[[], torch.Tensor]] = super().index_tensors(remote_hf_model_id=remote_hf_model_id)
-            self.placed = made if is_adapter(trained) else self._named(made)
-            self.stored = {own: (raw, local) for raw, local in _stored(base) if (own := self._own_name(raw))}
-            self.came_from: dict[str, str] = {}
-            missing = sorted(set(self.placed) - set(tensors))
-            if missing:
-                raise ModelError(f"training changed {missing[0]}, which this base does not have", "use it with the base it was trained from")
-            for weight, change in self.placed.items():
-                require_shape(weight, change, tuple(tensors[weight]().shape))
-                tensors[weight] = self._changed(tensors[weight], change)
-                if tied and isinstance(change, Whole) and weight.endswith("embed_tokens.weight"):
-                    tensors.pop(HEAD, None)  # some bases store it a second time; the file's reader takes the embeddings
-            return tensors
-
-        def _changed(self, source: Callable[[], Any], change: Delta | Whole) -> Callable[[], Any]:
-            return lambda: changed(source(), change, wrap=LazyTorchTensor.from_eager)
-
-        def _own_name(self, raw: str) -> str:
-            """The converter's name for a stored tensor; nothing for those of a part that is not converted."""
-            kept = self.filter_tensors((raw, lambda: None))
-            return kept[0] if kept else ""
-
-        def _named(self, saved: dict[str, Delta | Whole]) -> dict[str, Delta | Whole]:
-            """A whole model's weights as the converter names the base's: transformers saves the text part of some models under the names of the whole."""
-            return {own: change for name, change in saved.items() if (own := self._own_name(name))}
-
-        def modify_tensors(self, data_torch: torch.Tensor, name: str, bid: int | None) -> Iterator[tuple[str, torch.Tensor]]:
-            for new, tensor in super().modify_tensors(data_torch, name, bid):
-                self.came_from[new] = name
-                yield new, tensor
-
-        def rows(self, name: str, first: int, last: int) -> torch.Tensor:
-            """Some rows of a stored matrix as training changed it."""
-            local, change = self.stored[name][1], self.placed.get(name)
-            if isinstance(change, Whole):
-                return change.rows(first, last)
-            before = _read_rows(local, LazyTorchTensor._dtype_str_map[local.dtype], first, last)
-            return before if change is None else changed(before, change, slice(first, last))
-
-        def by_row(self, new: str, tensor: Any, kind: Any) -> Any:
-            """The tensor, or what writes it by row where it is one of the largest."""
-            name = self.came_from.get(new, "")
-            if new not in _BY_ROW or name not in self.stored or kind not in (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16):
-                return tensor
-            rows, columns = self.stored[name][1].shape
-            if tensor.shape[0] > rows:
-                return tensor
-            return _Rows(lambda first, last: self.rows(name, first, last), tensor, columns, kind)
-
-        def prepare_tensors(self) -> None:
-            add = self.gguf_writer.add_tensor
-
-            def add_by_row(name: str, tensor: Any, raw_shape: Any = None, raw_dtype: Any = None) -> None:
-                add(name, self.by_row(name, tensor, raw_dtype), raw_shape=raw_shape, raw_dtype=raw_dtype)
-
-            self.gguf_writer.add_tensor = add_by_row
-            super().prepare_tensors()
-
-        splitting = ""
-
-        def get_vocab_base_pre(self, tokenizer: Any) -> str:
-            if self.splitting:
-                return self.splitting
-            try:
-                return str(super().get_vocab_base_pre(tokenizer))
-            except NotImplementedError:
-                return splitting_of(tokenizer, self.write_probe, Path(order.target).parent)
-
-        def write_probe(self, splitting: str, path: Path) -> None:
-            """The vocabulary alone, as if the tokenizer split in this way."""
-            probe = Merged(base, self.ftype, path, model_name=order.name)
-            probe.splitting = splitting
-            probe.write_vocab()
-
-        def set_vocab(self) -> None:
-            super().set_vocab()
-            if not writes_bos:
-                self.gguf_writer.add_add_bos_token(False)  # engines are not to put one where training had none
-
-        def set_gguf_parameters(self) -> None:
-            super().set_gguf_parameters()
-            for key, text in order.card.items():
-                self.gguf_writer.add_string(key, text)
-
+    converter = get_model_class(get_model_architecture(ModelBase.load_hparams(base, False), ModelType.TEXT))
+    known = {"order": order, "made": made, "tied": tied, "writes_bos": _writes_bos(AutoTokenizer.from_pretrained(base)), "lazy_tensor": LazyTorchTensor}
+    merged = type("Merged", (Merging, converter), {"model_arch": converter.model_arch, **known})
     kinds = {"F16": gguf.LlamaFileType.MOSTLY_F16, "BF16": gguf.LlamaFileType.MOSTLY_BF16}
     with torch.inference_mode():
-        model = Merged(base, kinds.get(order.kind, gguf.LlamaFileType.MOSTLY_F16), Path(order.target), model_name=order.name)
+        model = merged(base, kinds.get(order.kind, gguf.LlamaFileType.MOSTLY_F16), Path(order.target), model_name=order.name)
         if order.kind == FOLDER:
             _write_folder(model, base, Path(order.target), LazyTorchTensor.from_local_tensor, LazyTorchTensor.to_eager)
         else:

@@ -5,6 +5,7 @@ F16, with the importance matrix of a step of its own where one is due. The whole
 where they are asked for. Beside each GGUF lies a Modelfile for Ollama.
 """
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lorikeet.export.ollama import MODELFILE, modelfile
 from lorikeet.export.parity import compare, require
 from lorikeet.export.quantize import How, look_inside, quantize
 from lorikeet.progress import Progress
-from lorikeet.recipe import ExportSettings, MachineSettings
+from lorikeet.recipe import UNQUANTISED, ExportSettings, MachineSettings
 from lorikeet.weights import QUANTISED, Base, gguf_of
 
 PARITY_ROWS = 4
@@ -28,10 +29,22 @@ _BESIDE = 50_000_000
 
 
 def run_whole(
-    kind: str, data: Artifact, base: Base, trained: Artifact, name: str, system: str, here: MachineSettings, folder: Path, progress: Progress
+    kind: str,
+    data: Artifact,
+    base: Base,
+    trained: Artifact,
+    name: str,
+    system: str,
+    settings: ExportSettings,
+    here: MachineSettings,
+    folder: Path,
+    progress: Progress,
 ) -> None:
-    """Base and what was trained to an F16 or BF16 file in one pass, then parity with the model that was trained."""
-    need_disk(folder, 2 * base.weights + _BESIDE, f"the {kind} file")
+    """Base and what was trained to an F16 or BF16 file in one pass, then parity with the model that was trained.
+
+    MachineError before anything is written where the files that the recipe asks for, all together, do not fit on the disk.
+    """
+    need_disk(folder, needed(base.weights, settings) if kind == "F16" else 2 * base.weights + _BESIDE, "the export")
     target = folder / f"{name}-{kind}.gguf"
     convert(Order(str(base.path), str(trained.path), str(target), kind, name, _card(base, data, trained)), folder / NOTES)
     progress.say("  checking token ids, template, logits and greedy answers against the trained model")
@@ -42,6 +55,13 @@ def run_whole(
     write_json(folder / QUANTISED, asdict(look_inside(target, kind)))
     (folder / MODELFILE).write_text(modelfile(target, system), encoding="utf-8")
     machine.give_back_memory()
+
+
+def needed(weights: int, settings: ExportSettings) -> int:
+    """Bytes of all files that an export writes, at most: a base's number of weights, each with the bits of its file and one more for what is stored larger."""
+    kinds = {"F16", *settings.quantisations}
+    folders = 16 * settings.merged
+    return (sum(16 if kind in UNQUANTISED else int(re.findall(r"\d", kind)[0]) + 2 for kind in kinds) + folders) * weights // 8 + len(kinds) * _BESIDE
 
 
 def _card(base: Base, data: Artifact, trained: Artifact) -> dict[str, str]:

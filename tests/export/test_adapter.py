@@ -54,7 +54,9 @@ def test_the_adapter_on_the_base_says_what_peft_says(tiny_base: Path, tmp_path: 
         engine.close()
 
 
-@pytest.mark.parametrize(("settings", "told"), [({"use_dora": True}, "uses DoRA"), ({"modules_to_save": ["lm_head"], "ensure_weight_tying": True}, "was trained whole")])
+@pytest.mark.parametrize(
+    ("settings", "told"), [({"use_dora": True}, "uses DoRA"), ({"modules_to_save": ["lm_head"], "ensure_weight_tying": True}, "was trained whole")]
+)
 def test_what_no_adapter_file_holds_is_refused(tiny_base: Path, tmp_path: Path, settings: dict[str, Any], told: str) -> None:
     from lorikeet.export.adapter import fold
 
