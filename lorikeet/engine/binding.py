@@ -151,6 +151,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_free": (None, [c_void_p]),
     "ggml_type_name": (c_char_p, [c_int32]),
     "ggml_row_size": (c_size_t, [c_int32, c_int64]),
+    "ggml_fp16_to_fp32_row": (None, [c_void_p, c_void_p, c_int64]),
     "ggml_bf16_to_fp32_row": (None, [c_void_p, c_void_p, c_int64]),
     "ggml_quantize_chunk": (c_size_t, [c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
     "ggml_quantize_requires_imatrix": (c_bool, [c_int32]),

@@ -114,7 +114,7 @@ def changed(before: Any, change: Delta | Whole, rows: slice | None = None, wrap:
     if isinstance(change, Whole):
         return wrap(change.tensor if rows is None else change.rows(rows.start, rows.stop))
     b = change.b if rows is None else change.b[rows]
-    after = before.to(torch.float32) + (wrap(b) @ wrap(change.a)) * change.scale
+    after = torch.addmm(before.to(torch.float32), wrap(b * change.scale), wrap(change.a))  # the whole product is never held beside the sum
     if change.lengths is None:
         return after
     lengths = change.lengths if rows is None else change.lengths[rows]
