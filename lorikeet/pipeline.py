@@ -104,11 +104,12 @@ class _Work:
         from lorikeet.export import stage
 
         r = self.recipe.recipe
+        wanted = stage.Wanted(r.name, self.recipe.persona.system, r.export, r.machine)
         if quantisation in UNQUANTISED:
-            stage.run_whole(quantisation, inputs["data"], self.base, inputs["train"], r.name, self.recipe.persona.system, r.export, r.machine, folder, progress)
+            stage.run_whole(quantisation, inputs["data"], self.base, inputs["train"], wanted, folder, progress)
         else:
             counted = inputs["imatrix"] if r.export.counts_columns(quantisation) else None
-            stage.run_quantised(inputs["export-F16"], counted, quantisation, r.name, self.recipe.persona.system, r.export, r.machine, folder, progress)
+            stage.run_quantised(inputs["export-F16"], counted, quantisation, wanted, folder, progress)
 
     def imatrix(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.export import stage

@@ -6,6 +6,8 @@ refuses a build whose defaults do not come out as expected.
 
 import ctypes
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int8, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -200,14 +202,24 @@ class Tensor:
     end: int
 
 
-def tensors_of_file(path: Path) -> list[Tensor]:
-    """The tensors of a GGUF as llama.cpp reads them, in the file's order; ModelError where it is not one or is cut off."""
-    lib = library()
-    opened = lib.gguf_init_from_file(str(path).encode(), GgufParams(True, None))
+@contextmanager
+def opened_gguf(path: Path) -> Iterator[tuple[int, int]]:
+    """A GGUF's metadata and its tensors without their data: gguf_context and ggml_context. ModelError where it is not one."""
+    lib, tensors = library(), c_void_p()
+    opened = lib.gguf_init_from_file(str(path).encode(), GgufParams(True, ctypes.pointer(tensors)))
     if not opened:
         raise ModelError(f"llama.cpp cannot read {path}", "the file is damaged or is no GGUF; make it again")
-    found = []
     try:
+        yield opened, tensors.value or 0
+    finally:
+        lib.gguf_free(opened)
+        lib.ggml_free(tensors)
+
+
+def tensors_of_file(path: Path) -> list[Tensor]:
+    """The tensors of a GGUF as llama.cpp reads them, in the file's order; ModelError where it is not one or is cut off."""
+    lib, found = library(), []
+    with opened_gguf(path) as (opened, _):
         data, size = lib.gguf_get_data_offset(opened), path.stat().st_size
         for number in range(lib.gguf_get_n_tensors(opened)):
             sides = lib.gguf_get_tensor_ne(opened, number)[:4]
@@ -220,8 +232,6 @@ def tensors_of_file(path: Path) -> list[Tensor]:
                 raise ModelError(f"{path} is cut off in the tensor {name}", "make the file again, or copy it again")
             kind = lib.ggml_type_name(lib.gguf_get_tensor_type(opened, number)).decode().upper()
             found.append(Tensor(name, kind, tuple(sides), start, end))
-    finally:
-        lib.gguf_free(opened)
     return found
 
 

@@ -4,7 +4,7 @@ Collected by hooks on the trained model, for the tensors that llama-imatrix coll
 llama.cpp's own tools read. What llama.cpp keeps per expert is not collected: experts are no linear layers in transformers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,16 @@ def tensor_names(reader: gguf.GGUFReader) -> gguf.TensorNameMap:
     return gguf.get_tensor_name_map(number, int(reader.fields[f"{architecture}.block_count"].contents()))
 
 
+def linear_layers(model: Any, reader: gguf.GGUFReader) -> Iterator[tuple[str, str, Any]]:
+    """The linear layers of a transformers model that a GGUF of its architecture has a name for: that name, the path in the model, the module."""
+    import torch
+
+    names = tensor_names(reader)
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and (name := names.get_name(f"{path}.weight", try_suffixes=(".weight",))):
+            yield name, path, module
+
+
 def collect(model: Any, rows: Sequence[Sequence[int]], like: Path) -> dict[str, tuple[np.ndarray, int]]:
     """Of each linear layer of the blocks, by its name in the GGUF: sums of squares of what went into it, of shape (columns,), and the number of tokens.
 
@@ -32,7 +42,6 @@ def collect(model: Any, rows: Sequence[Sequence[int]], like: Path) -> dict[str, 
     """
     import torch
 
-    names = tensor_names(gguf.GGUFReader(like))
     sums: dict[str, torch.Tensor] = {}
     counts: dict[str, int] = {}
 
@@ -45,9 +54,8 @@ def collect(model: Any, rows: Sequence[Sequence[int]], like: Path) -> dict[str, 
         return hook
 
     hooks = []
-    for path, module in model.named_modules():
-        name = names.get_name(f"{path}.weight", try_suffixes=(".weight",)) if isinstance(module, torch.nn.Linear) else None
-        if name and name.startswith("blk."):
+    for name, _, module in linear_layers(model, gguf.GGUFReader(like)):
+        if name.startswith("blk."):
             hooks.append(module.register_forward_pre_hook(watch(name)))
     if not hooks:
         raise ModelError(f"no linear layer of the model has a name in {like.name}", "write export.imatrix: none")

@@ -4,6 +4,8 @@ Works on any GGUF with its HF model, from whatever trainer. What is told apart b
 is not where it was, an adapter that is not in the file or at another scale, other weights.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from lorikeet.engine.server import LlamaServer
 from lorikeet.engine.torch_engine import TorchEngine
 from lorikeet.errors import ModelError
 from lorikeet.export.changes import Delta, changes
-from lorikeet.export.imatrix import tensor_names
+from lorikeet.export.imatrix import linear_layers
 from lorikeet.export.splitting import NASTY, composed
 
 if TYPE_CHECKING:
@@ -253,10 +255,10 @@ def _answers_that_part(hf: TorchEngine, engine: LlamaCppEngine, prompts: Sequenc
 
 def _kind(gguf: Path) -> str:
     """The type that most weights of a file are stored as."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for tensor in tensors_of_file(gguf):
-        counts[tensor.kind] = counts.get(tensor.kind, 0) + int(np.prod(tensor.shape))
-    return max(counts, key=lambda kind: counts[kind])
+        counts[tensor.kind] += math.prod(tensor.shape)
+    return counts.most_common(1)[0][0]
 
 
 def _of_weights(hf: TorchEngine, gguf: Path, trained: Path | None, far: str) -> list[Cause]:
@@ -268,9 +270,7 @@ def _of_weights(hf: TorchEngine, gguf: Path, trained: Path | None, far: str) -> 
         if abs(scale - 1) > 0.05:
             return [Cause("wrong-scale", f"the adapter is in the file at {scale:.3g} times its scale; {far}",
                           "merge with alpha / r, with rsLoRA alpha / sqrt(r), and the ranks and alphas of single layers")]  # fmt: skip
-    apart = [
-        (name, float(abs(ours - theirs).mean() / (abs(theirs).mean() + 1e-12))) for name, _, theirs, ours in pairs if not any(p in name for p in _PERMUTED)
-    ]
+    apart = [(name, float(abs(ours - theirs).mean() / (abs(theirs).mean() + 1e-12))) for name, _, theirs, ours in pairs]
     name, most = max(apart, key=lambda item: item[1], default=("", 0.0))
     if most > 0.02:
         return [Cause("other-weights", f"{name} differs from the model's by {most:.0%} of its size; {far}", "convert the model that is named here")]
@@ -280,16 +280,10 @@ def _of_weights(hf: TorchEngine, gguf: Path, trained: Path | None, far: str) -> 
 def _linear_layers(hf: TorchEngine, gguf: Path) -> Iterator[tuple[str, str, "NDArray[np.float32]", "NDArray[np.float32]"]]:
     """Some linear layers, evenly spread: their names in the GGUF and in the HF model, and their weights in both, of shape (out, in)."""
     import gguf as package
-    import torch
 
     reader = package.GGUFReader(gguf)
-    names = tensor_names(reader)
     stored = {tensor.name: tensor for tensor in reader.tensors}
-    found: list[tuple[str, str, Any]] = []
-    for path, module in hf.model.named_modules():
-        name = names.get_name(f"{path}.weight", try_suffixes=(".weight",)) if isinstance(module, torch.nn.Linear) else None
-        if name and name in stored and not any(part in name for part in _PERMUTED):
-            found.append((name, path, module))
+    found = [layer for layer in linear_layers(hf.model, reader) if layer[0] in stored and not any(part in layer[0] for part in _PERMUTED)]
     step = max(1, len(found) // _READ)
     for name, path, module in found[::step]:
         ours = package.quants.dequantize(stored[name].data, stored[name].tensor_type)

@@ -3,14 +3,12 @@
 llama.cpp's quantiser holds a tensor several times over. The file is the same to the byte. And a look at what is really inside a GGUF.
 """
 
-import ctypes
 import hashlib
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from ctypes import byref, c_void_p, create_string_buffer
+from ctypes import byref, create_string_buffer
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lorikeet.engine.binding import GgufParams, Tensor, library, tensors_of_file
+from lorikeet.engine.binding import Tensor, library, opened_gguf, tensors_of_file
 from lorikeet.errors import ModelError
 from lorikeet.export.mixture import Importance, Placed, file_type, mixture, tensor_type
 
@@ -58,7 +56,7 @@ class How:
 def quantize(source: Path, target: Path, quantisation: str, threads: int, how: How | None = None) -> dict[str, int]:
     """Quantise an F16, BF16 or F32 GGUF; returns how many tensors fell back to each type, since their rows do not divide by what the one meant needs.
 
-    ModelError where a tensor holds what is not a number, where a type needs an importance that the tensor has not, and where an override fits no tensor.
+    ModelError where a tensor holds what is not a number, and where a type needs an importance that the tensor has not.
     """
     how = how or How()
     planned, fell_back = mixture(source, quantisation, importance=bool(how.importance), overrides=how.overrides)
@@ -89,24 +87,10 @@ def _require_importance(placed: Placed, tensor: Tensor, importance: Importance, 
                          "leave this quantisation out, or give the tensor another type in export.tensor_types")  # fmt: skip
 
 
-@contextmanager
-def _opened(source: Path) -> Iterator[tuple[int, int]]:
-    """A GGUF's metadata and its tensors without their data: gguf_context and ggml_context."""
-    lib, tensors = library(), c_void_p()
-    opened = lib.gguf_init_from_file(str(source).encode(), GgufParams(True, ctypes.pointer(tensors)))
-    if not opened:
-        raise ModelError(f"llama.cpp cannot read {source}", "the file is damaged or is no GGUF; make it again")
-    try:
-        yield opened, tensors.value or 0
-    finally:
-        lib.gguf_free(opened)
-        lib.ggml_free(tensors)
-
-
 def _header(source: Path, quantisation: str, planned: Sequence[Placed], notes: Mapping[str, str | int]) -> bytes:
     """Everything before the data, by llama.cpp's own writer."""
     lib = library()
-    with _opened(source) as (opened, tensors):
+    with opened_gguf(source) as (opened, tensors):
         made = lib.gguf_init_empty()
         try:
             lib.gguf_set_kv(made, opened)

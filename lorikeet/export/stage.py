@@ -8,6 +8,7 @@ where they are asked for. Beside each GGUF lies a Modelfile for Ollama.
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
@@ -17,7 +18,7 @@ from lorikeet.export.adapter import write_adapter
 from lorikeet.export.merge import FOLDER, Order, convert
 from lorikeet.export.ollama import MODELFILE, modelfile
 from lorikeet.export.parity import compare, require
-from lorikeet.export.quantize import How, look_inside, quantize
+from lorikeet.export.quantize import How, Inside, look_inside, quantize
 from lorikeet.progress import Progress
 from lorikeet.recipe import UNQUANTISED, ExportSettings, MachineSettings
 from lorikeet.weights import QUANTISED, Base, gguf_of
@@ -28,33 +29,36 @@ _BESIDE = 50_000_000
 """Bytes of tokenizer and header."""
 
 
-def run_whole(
-    kind: str,
-    data: Artifact,
-    base: Base,
-    trained: Artifact,
-    name: str,
-    system: str,
-    settings: ExportSettings,
-    here: MachineSettings,
-    folder: Path,
-    progress: Progress,
-) -> None:
+class Wanted(NamedTuple):
+    """What every file of an export shares: the assistant's name and system turn, the recipe's section, the machine's."""
+
+    name: str
+    system: str
+    settings: ExportSettings
+    here: MachineSettings
+
+
+def run_whole(kind: str, data: Artifact, base: Base, trained: Artifact, wanted: Wanted, folder: Path, progress: Progress) -> None:
     """Base and what was trained to an F16 or BF16 file in one pass, then parity with the model that was trained.
 
     MachineError before anything is written where the files that the recipe asks for, all together, do not fit on the disk.
     """
-    need_disk(folder, needed(base.weights, settings) if kind == "F16" else 2 * base.weights + _BESIDE, "the export")
-    target = folder / f"{name}-{kind}.gguf"
-    convert(Order(str(base.path), str(trained.path), str(target), kind, name, _card(base, data, trained)), folder / NOTES)
+    need_disk(folder, needed(base.weights, wanted.settings) if kind == "F16" else 2 * base.weights + _BESIDE, "the export")
+    target = folder / f"{wanted.name}-{kind}.gguf"
+    convert(Order(str(base.path), str(trained.path), str(target), kind, wanted.name, _card(base, data, trained)), folder / NOTES)
     progress.say("  checking token ids, template, logits and greedy answers against the trained model")
     talks = [row.messages for row in read_rows(data) if row.part == "test" and row.kind == "taught"][:PARITY_ROWS]
-    parity = compare(target, base.path, trained.path, talks, machine.threads(here.threads))
+    parity = compare(target, base.path, trained.path, talks, machine.threads(wanted.here.threads))
     require(parity, target)
     write_json(folder / "parity.json", asdict(parity))
-    write_json(folder / QUANTISED, asdict(look_inside(target, kind)))
-    (folder / MODELFILE).write_text(modelfile(target, system), encoding="utf-8")
+    _describe(target, look_inside(target, kind), wanted.system)
     machine.give_back_memory()
+
+
+def _describe(target: Path, inside: Inside, system: str) -> None:
+    """Beside a GGUF: what is inside, and how Ollama takes it."""
+    write_json(target.with_name(QUANTISED), asdict(inside))
+    target.with_name(MODELFILE).write_text(modelfile(target, system), encoding="utf-8")
 
 
 def needed(weights: int, settings: ExportSettings) -> int:
@@ -107,31 +111,20 @@ def run_imatrix(
     machine.give_back_memory()
 
 
-def run_quantised(
-    f16: Artifact,
-    counted: Artifact | None,
-    quantisation: str,
-    name: str,
-    system: str,
-    settings: ExportSettings,
-    here: MachineSettings,
-    folder: Path,
-    progress: Progress,
-) -> None:
+def run_quantised(f16: Artifact, counted: Artifact | None, quantisation: str, wanted: Wanted, folder: Path, progress: Progress) -> None:
     """One quantisation of the F16 file; `counted` is the step with the importance matrix."""
     source = gguf_of(f16)
     need_disk(folder, source.bytes, f"the {quantisation} file")
-    target = folder / f"{name}-{quantisation}.gguf"
-    how = How(overrides=settings.tensor_types)
+    target = folder / f"{wanted.name}-{quantisation}.gguf"
+    how = How(overrides=wanted.settings.tensor_types)
     if counted:
-        matrix = counted.file(IMATRIX)
-        importance = imatrix.read(matrix)
+        importance = imatrix.read(counted.file(IMATRIX))
         notes: dict[str, str | int] = {"quantize.imatrix.file": IMATRIX, "quantize.imatrix.dataset": "conversations.jsonl",
-                                       "quantize.imatrix.entries_count": len(importance), "quantize.imatrix.chunks_count": settings.imatrix_rows}  # fmt: skip
-        how = How(importance, settings.tensor_types, notes)
-    fell_back = quantize(source.path, target, quantisation, machine.threads(here.threads), how)
+                                       "quantize.imatrix.entries_count": len(importance),
+                                       "quantize.imatrix.chunks_count": wanted.settings.imatrix_rows}  # fmt: skip
+        how = How(importance, wanted.settings.tensor_types, notes)
+    fell_back = quantize(source.path, target, quantisation, machine.threads(wanted.here.threads), how)
     inside = look_inside(target, quantisation, fell_back, imatrix=counted is not None)
-    write_json(folder / QUANTISED, asdict(inside))
-    (folder / MODELFILE).write_text(modelfile(target, system), encoding="utf-8")
+    _describe(target, inside, wanted.system)
     told = f", {sum(fell_back.values())} tensors fell back to {', '.join(fell_back)}" if fell_back else ""
     progress.say(f"  {quantisation}: {inside.bytes / 1e6:.0f} MB, {inside.bits_a_weight:.2f} bits a weight{told}")
