@@ -25,11 +25,11 @@ def fold(adapter: Path, folder: Path) -> None:
         layer = weight.removesuffix(".weight")
         if not isinstance(change, Delta):
             raise ModelError(f"{weight} was trained whole, which an adapter's GGUF cannot hold", "write export.adapter: false, or train without embeddings")
-        if change.lengths is not None:
+        if change.stored_lengths is not None:
             raise ModelError("the adapter uses DoRA, which an adapter's GGUF cannot hold", "write export.adapter: false, or train.dora: false")
-        rank = change.a.shape[0]
-        ranks.append(rank)
-        tensors[f"base_model.model.{layer}.lora_A.weight"] = change.a.contiguous()
+        a = change.a.contiguous()
+        ranks.append(rank := a.shape[0])
+        tensors[f"base_model.model.{layer}.lora_A.weight"] = a
         tensors[f"base_model.model.{layer}.lora_B.weight"] = (change.b * (change.scale * rank)).contiguous()  # the reader multiplies by 1 / rank
     save_file(tensors, folder / ADAPTER_WEIGHTS)
     (folder / ADAPTER_CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": max(ranks), "lora_alpha": 1}), encoding="utf-8")

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,17 +33,8 @@ def read_config(adapter: Path) -> dict[str, Any]:
     return config
 
 
-class Delta(NamedTuple):
-    """What is added to a weight of (out, in): A is (r, in), B is (out, r); with DoRA the lengths (out,) that its rows get. All float32."""
-
-    a: Any
-    b: Any
-    scale: float
-    lengths: Any = None
-
-
-class Whole(NamedTuple):
-    """A tensor of a safetensors file that takes a weight's place; read when it is asked for."""
+class Stored(NamedTuple):
+    """A tensor of a safetensors file, read anew whenever it is asked for, so that no part of what was trained stays in memory."""
 
     file: Path
     name: str
@@ -68,12 +60,38 @@ class Whole(NamedTuple):
             return opened.get_slice(self.name)[first:last]
 
 
+class Whole(Stored):
+    """A tensor that takes a weight's place."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What is added to a weight of (out, in), scale * B A: A is (r, in), B is (out, r); with DoRA the lengths (out,) that its rows get. Read as float32."""
+
+    stored_a: Stored
+    stored_b: Stored
+    scale: float
+    stored_lengths: Stored | None = None
+
+    @property
+    def a(self) -> "torch.Tensor":
+        return self.stored_a.tensor.float()
+
+    @property
+    def b(self) -> "torch.Tensor":
+        return self.stored_b.tensor.float()
+
+    @property
+    def lengths(self) -> "torch.Tensor | None":
+        return self.stored_lengths.tensor.float() if self.stored_lengths else None
+
+
 def changes(trained: Path) -> dict[str, Delta | Whole]:
     """What training did to every weight that it changed, by its name in the base."""
     from safetensors import safe_open
 
     made: dict[str, Delta | Whole] = {}
-    pairs: dict[str, dict[str, Any]] = {}
+    pairs: dict[str, dict[str, Stored]] = {}
     config = read_config(trained) if is_adapter(trained) else None
     for path in sorted(trained.glob("*.safetensors")):
         with safe_open(path, "pt") as opened:
@@ -81,7 +99,7 @@ def changes(trained: Path) -> dict[str, Delta | Whole]:
                 own = name.removeprefix("base_model.model.")
                 layer, _, part = own.removesuffix(".weight").rpartition(".")
                 if config is not None and part.startswith("lora_"):
-                    pairs.setdefault(layer, {})[part] = opened.get_tensor(name).float()
+                    pairs.setdefault(layer, {})[part] = Stored(path, name)
                 else:
                     made[own if config is not None else name] = Whole(path, name)
     if config is None:
@@ -89,7 +107,7 @@ def changes(trained: Path) -> dict[str, Delta | Whole]:
     for layer, parts in pairs.items():
         if "lora_A" not in parts or "lora_B" not in parts:
             raise ModelError(f"the adapter in {trained} changes {layer} by {', '.join(sorted(parts))}, which export does not handle", "train it as plain LoRA")
-        scale = scale_of(config, layer, len(parts["lora_A"]))
+        scale = scale_of(config, layer, parts["lora_A"].shape[0])
         made[f"{layer}.weight"] = Delta(parts["lora_A"], parts["lora_B"], scale, parts.get("lora_magnitude_vector"))
     return made
 
@@ -113,15 +131,16 @@ def changed(before: Any, change: Delta | Whole, rows: slice | None = None, wrap:
 
     if isinstance(change, Whole):
         return wrap(change.tensor if rows is None else change.rows(rows.start, rows.stop))
-    b = change.b if rows is None else change.b[rows]
+    b, lengths = change.b, change.lengths
+    if rows is not None:
+        b, lengths = b[rows], None if lengths is None else lengths[rows]
     after = torch.addmm(before.to(torch.float32), wrap(b * change.scale), wrap(change.a))  # the whole product is never held beside the sum
-    if change.lengths is None:
+    if lengths is None:
         return after
-    lengths = change.lengths if rows is None else change.lengths[rows]
     return after * (wrap(lengths) / after.square().sum(1).sqrt())[:, None]
 
 
 def require_shape(weight: str, change: Delta | Whole, there: tuple[int, ...]) -> None:
-    shape = change.shape if isinstance(change, Whole) else (change.b.shape[0], change.a.shape[1])
+    shape = change.shape if isinstance(change, Whole) else (change.stored_b.shape[0], change.stored_a.shape[1])
     if there != shape:
         raise ModelError(f"what was trained for {weight} is of {shape}, the base's weight of {there}", "use it with the base it was trained from")

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 FOLDER = "folder"
 """The kind of target that is no GGUF: a folder of safetensors for transformers, vLLM and others."""
 _BY_ROW = {"token_embd.weight", "per_layer_token_embd.weight", "output.weight"}
-"""Tensors with a row a token, which every architecture keeps as they are, row for row."""
-_WEIGHTS = 1 << 23
-"""Weights of them that are held at a time."""
+"""Tensors with a row a token, which every architecture keeps row for row, if not with all rows."""
+_WEIGHTS = 1 << 22
+"""Weights of a matrix that are held at a time."""
 _SHARD = 1_000_000_000
 """Bytes of a file of the folder."""
 
@@ -121,7 +121,8 @@ class Merging(_CONVERTER):  # type: ignore[misc]
 
     def modify_tensors(self, data_torch: Any, name: str, bid: int | None) -> Iterator[tuple[str, Any]]:
         for new, tensor in super().modify_tensors(data_torch, name, bid):
-            self.came_from[new] = name
+            if tensor is data_torch or new in _BY_ROW:
+                self.came_from[new] = name
             yield new, tensor
 
     def rows(self, name: str, first: int, last: int) -> Any:
@@ -133,11 +134,11 @@ class Merging(_CONVERTER):  # type: ignore[misc]
         return before if change is None else changed(before, change, slice(first, last))
 
     def by_row(self, new: str, tensor: Any, kind: Any) -> Any:
-        """The tensor, or what writes it by row where it is one of the largest."""
+        """The tensor, or what writes it by row where it is a matrix that the architecture keeps as it is."""
         name = self.came_from.get(new, "")
-        if new not in _BY_ROW or name not in self.stored or kind.name not in ("F16", "BF16"):
+        if name not in self.stored or len(shape := self.stored[name][1].shape) != 2 or kind.name not in ("F16", "BF16"):
             return tensor
-        rows, columns = self.stored[name][1].shape
+        rows, columns = shape
         if tensor.shape[0] > rows:
             return tensor
         return _Rows(lambda first, last: self.rows(name, first, last), tensor, columns, kind)

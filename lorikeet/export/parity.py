@@ -295,7 +295,7 @@ def _scale_in(pairs: Sequence[tuple[str, str, "NDArray[np.float32]", "NDArray[np
     above = below = 0.0
     for _, path, theirs, ours in pairs:
         change = made.get(f"{path}.weight")
-        if isinstance(change, Delta) and change.lengths is None:
+        if isinstance(change, Delta) and change.stored_lengths is None:
             delta = (change.scale * change.b @ change.a).numpy()
             above += float(((ours - theirs + delta) * delta).sum())
             below += float((delta * delta).sum())
