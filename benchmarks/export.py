@@ -4,8 +4,8 @@ The peer loads the base with transformers, merges with PEFT's merge_and_unload, 
 with llama.cpp's own quantiser: in the base's bfloat16, as it comes, which loses a part of what was trained, and in float32 (*_ratio_float32), which loses
 nothing, as ours. All sides begin with the same base in Llama 3.2's shape (random weights, a vocabulary of 128,256) and the same adapter of rank
 16 on every projection, and none uses an importance matrix or checks parity. Each run is a process of its own, in turn; ratios are of the medians, below 1
-where ours takes less. Memory is the largest resident set of any process of a side. With --larger ours also exports a 3B shape, and its memory is told against
-the 1B's.
+where ours takes less. Memory is the largest resident set of any process of a side; the models are made in a process of their own, since Linux counts a
+process's memory into that of what it starts. With --larger ours also exports a 3B shape, and its memory is told against the 1B's.
 
     .venv/bin/python benchmarks/export.py [--repeats 3] [--larger] [--quick] [--json]
 """
@@ -83,6 +83,11 @@ def write_model(shape: str, folder: Path) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
 
 
+def make(shape: str, folder: Path) -> None:
+    """`write_model` in a process of its own."""
+    subprocess.run([sys.executable, __file__, "--write", shape, str(folder)], check=True, capture_output=True)
+
+
 def ours(model: Path, out: Path) -> None:
     from lorikeet.export.merge import Order, convert
     from lorikeet.export.quantize import quantize
@@ -133,7 +138,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--quantise", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.write:
+        write_model(arguments.write[0], Path(arguments.write[1]))
+        return
     if arguments.quantise:
         from lorikeet.export.mixture import run_quantizer
 
@@ -148,7 +157,7 @@ def main() -> None:
     shape = "quick" if arguments.quick else "1b"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_model(shape, folder / shape)
+        make(shape, folder / shape)
         samples: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": [], "theirs_float32": []}
         for number in range(1 if arguments.quick else arguments.repeats):
             for side, found in samples.items():
@@ -159,7 +168,7 @@ def main() -> None:
         result |= {f"{name}_ratio_float32": ratio(samples, key, "theirs_float32") for name, key in keys.items()}
         if arguments.larger:
             shutil.rmtree(folder / shape)
-            write_model("3b", folder / "3b")
+            make("3b", folder / "3b")
             larger = one("ours", folder / "3b", folder / "larger")
             result["larger"] = larger
             result["larger_peak_rss_ratio"] = larger["peak_rss"] / statistics.median(s["peak_rss"] for s in samples["ours"])

@@ -97,3 +97,8 @@ def read(path: Path) -> Importance:
         sums, counts = tensors[name + _SUMS], tensors[name + _COUNTS].reshape(-1, 1)
         found[name] = np.where(counts > 0, sums.reshape(len(counts), -1) / np.maximum(counts, 1), 1).astype(np.float32).reshape(-1)
     return found
+
+
+def chunks(path: Path) -> int:
+    """How many chunks, which in ours are rows, an importance matrix was collected over."""
+    return int(gguf.GGUFReader(path).fields[CHUNKS].contents())

@@ -91,7 +91,8 @@ def mixture(source: Path, quantisation: str, *, importance: bool = False, overri
     """What the quantiser would make of every tensor of a GGUF.
 
     importance: whether there is an importance matrix, which changes what some tensors get. overrides: a type by a regular expression over tensor names,
-    the first that matches counts. ModelError where the quantiser refuses, and where tensors need an importance matrix that is not there.
+    the first that matches counts. ModelError where the quantiser refuses, where tensors need an importance matrix that is not there, and where an override
+    matches no tensor.
     """
     entries = {"": np.zeros(0, np.float32)} if importance else None
     try:
@@ -103,6 +104,10 @@ def mixture(source: Path, quantisation: str, *, importance: bool = False, overri
     found = [Placed(name, before.upper(), (after or before).upper()) for name, before, after in _TENSOR.findall(said)]
     if not found:
         raise MachineError("this build of cyllama tells of its quantising in other words than the pinned one", "run: make install")
+    for pattern in overrides or {}:
+        if not any(re.search(pattern, placed.name) for placed in found):
+            raise ModelError(f"export.tensor_types: {pattern!r} is in the name of no tensor of {source.name}",
+                             f"its tensors are called like {found[-1].name}; correct the pattern, or leave it out")  # fmt: skip
     return Mixture(found, [Placed(name, meant.upper(), given.upper()) for name, meant, given in _FALLBACK.findall(said)])
 
 

@@ -121,7 +121,7 @@ def run_quantised(f16: Artifact, counted: Artifact | None, quantisation: str, wa
         importance = imatrix.read(counted.file(IMATRIX))
         notes: dict[str, str | int] = {"quantize.imatrix.file": IMATRIX, "quantize.imatrix.dataset": "conversations.jsonl",
                                        "quantize.imatrix.entries_count": len(importance),
-                                       "quantize.imatrix.chunks_count": wanted.settings.imatrix_rows}  # fmt: skip
+                                       "quantize.imatrix.chunks_count": imatrix.chunks(counted.file(IMATRIX))}  # fmt: skip
         how = How(importance, wanted.settings.tensor_types, notes)
     fell_back = quantize(source.path, target, quantisation, machine.threads(wanted.here.threads), how)
     inside = look_inside(target, quantisation, fell_back, imatrix=counted is not None)

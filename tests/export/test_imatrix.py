@@ -74,5 +74,6 @@ def test_it_is_what_llama_cpp_multiplies_and_its_file_is_read_back(tiny_base: Pa
         assert count == sum(map(len, rows))
         np.testing.assert_allclose(ours, sums[name], rtol=5e-3, err_msg=name)
     imatrix.write(tmp_path / "i.gguf", found, "rows", len(rows), 40)
+    assert imatrix.chunks(tmp_path / "i.gguf") == len(rows)
     for name, values in imatrix.read(tmp_path / "i.gguf").items():
         np.testing.assert_allclose(values, found[name][0] / found[name][1], rtol=1e-6)

@@ -113,6 +113,12 @@ def test_a_type_for_some_tensors_is_taken_as_llama_cpp_takes_it(source: Path, tm
     assert (stored["blk.3.attn_v.weight"], stored["blk.0.ffn_down.weight"], stored["blk.3.ffn_up.weight"]) == ("Q8_0", "Q5_K", "Q4_K")
 
 
+def test_a_type_for_tensors_that_there_are_not_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=re.escape("'atn_v' is in the name of no tensor")):
+        quantize(source, tmp_path / "ours.gguf", "Q4_K_M", 2, How(overrides={"attn_k": "Q8_0", "atn_v": "Q8_0"}))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_float32_file_can_be_quantised(tmp_path: Path) -> None:
     whole = write_llama(tmp_path / "small-F32.gguf", kind=np.float32)
     run_quantizer(whole, tmp_path / "theirs.gguf", "Q4_0", threads=2)
