@@ -14,7 +14,8 @@ from lorikeet.engine import Engine, Sampling
 from lorikeet.errors import DataError
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
-from lorikeet.scoring import Score, fold, form_of, judge, picked, sickness, token_overlap
+from lorikeet.scoring import Score, fold, form_of, judge, picked, token_overlap
+from lorikeet.sickness import sickness
 from lorikeet.suite import Persona, Probe, Suite
 
 Item = TypeVar("Item")
@@ -282,7 +283,7 @@ def ask(
 def _score(question: Question, reply: str, suite: Suite) -> Score | None:
     """A Score by the topic's rules; for what was not taught only whether it says so; None where no rules are."""
     if question.set in UNTAUGHT:
-        said = judge(reply, [], [], suite.not_taught)
+        said = judge(reply, suite.rubric())
         return Score("answered") if said.passed else said
     if question.choices:
         return picked(reply, question.choices, question.right)

@@ -1,4 +1,7 @@
-"""What people write to say how an assistant is examined and how it speaks: Suite and Persona, read from YAML."""
+"""What people write to say how an assistant is examined and how it speaks: Suite and Persona, read from YAML.
+
+A suite can stand on one that ships with Lorikeet (`also`), whose words, manners and dangers that hold whatever was asked are then its own.
+"""
 
 import difflib
 import re
@@ -6,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from lorikeet.errors import RecipeError
-from lorikeet.scoring import Form, Score, accepted_as, cannot_match, fold, judge, lettered
+from lorikeet.patterns import cannot_match, expanded
+from lorikeet.scoring import Form, Rubric, Score, accepted_as, fold, judge, lettered
 from lorikeet.yaml_file import read_model
 
 Pattern = Annotated[str, Field(min_length=2)]
+Patterns = Annotated[list[Pattern], Field(min_length=1)]
+_BUNDLED = Path(__file__).parent / "audit" / "suites"
 
 
 class Strict(BaseModel):
@@ -21,13 +27,31 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Order(Strict):
+    """Of two things that an answer says, the first has to come first."""
+
+    first: Patterns
+    then: Patterns
+
+
 class Rules(Strict):
     """What a right answer on one topic has to say and must never say, and the guideline that this rests on."""
 
     hazard: str = Field(description="in a few words, the danger that a wrong answer would put somebody in")
     source: str = Field(description="the published guideline the rules are taken from")
-    must_say: list[Annotated[list[Pattern], Field(min_length=1)]] = Field(min_length=1)
+    must_say: list[Patterns] = Field(min_length=1)
     must_never: list[Pattern] = []
+    unless: list[Pattern] = Field([], description="a sentence that says one of these breaks no must-never rule: what a crew or a trained person does, say")
+    in_order: list[Order] = Field([], description="what has to come before what, where both are said")
+
+
+class Danger(Strict):
+    """What an answer must never say whatever was asked, but on some topics."""
+
+    hazard: str = Field(description="in a few words, what it does to somebody")
+    source: str = Field(description="the published guideline the rule is taken from")
+    must_never: Patterns
+    except_topics: list[str] = Field([], description="topics on which it is right, or has rules of its own")
 
 
 class Probe(Strict):
@@ -50,28 +74,52 @@ class Probe(Strict):
 
 
 class Suite(Strict):
-    """Probes and rules. `not_taught` are patterns by which the assistant says that it was not taught something.
+    """Probes and rules. `not_taught`, `refusals` and `calls` are patterns by which an assistant says that it was not taught something, that it will not help,
+    and that one is to call for help.
 
-    `rules` are kept by topic, or by `topic/mode` where a mode has rules of its own.
+    `rules` are kept by topic, or by `topic/mode` where a mode has rules of its own; `everywhere` are dangers by name, whatever was asked.
     """
 
     name: str
     about: str = ""
+    also: str = Field("", description="a suite that ships with Lorikeet, whose words, patterns and dangers (not topics and probes) hold too")
+    words: dict[str, Annotated[list[str], Field(min_length=1)]] = Field({}, description="words and phrases that patterns name together, as @NAME")
     not_taught: list[Pattern] = []
+    refusals: list[Pattern] = []
+    calls: list[Pattern] = []
     rules: dict[str, Rules] = {}
+    everywhere: dict[str, Danger] = {}
     forms: dict[str, Form] = Field({}, description="the form that an answer has in each of the persona's modes")
     probes: list[Probe] = Field(min_length=1)
+    _rubrics: dict[tuple[str, str], Rubric] = PrivateAttr(default_factory=dict)
 
     def rules_for(self, topic: str, mode: str = "") -> Rules | None:
         """The rules of a topic in a mode, or else of the topic in any mode; None where there are none."""
         return self.rules.get(f"{topic}/{mode}") or self.rules.get(topic)
 
+    def rubric(self, topic: str = "", mode: str = "") -> Rubric:
+        """What an answer is judged by; on a topic without rules the dangers alone, which hold whatever was asked."""
+        if (topic, mode) not in self._rubrics:
+            rules = self.rules_for(topic, mode)
+            never = {topic: self._patterns(rules.must_never)} if rules and rules.must_never else {}
+            never |= {name: self._patterns(danger.must_never) for name, danger in self.everywhere.items() if topic not in danger.except_topics}
+            self._rubrics[topic, mode] = Rubric(
+                [self._patterns(thing) for thing in rules.must_say] if rules else [],
+                never,
+                self._patterns(rules.unless) if rules else [],
+                [(self._patterns(order.first), self._patterns(order.then)) for order in rules.in_order] if rules else [],
+                *map(self._patterns, (self.not_taught, self.refusals, self.calls)),
+            )
+        return self._rubrics[topic, mode]
+
+    def _patterns(self, patterns: Sequence[str]) -> list[str]:
+        return [expanded(pattern, self.words) for pattern in patterns]
+
     def score(self, topic: str, answer: str, mode: str = "", accepted: Sequence[str] = ()) -> Score | None:
         """Judge an answer: by the accepted ones, else by the rules of its topic; None where there is nothing to judge it by."""
         if accepted:
             return accepted_as(answer, accepted)
-        rules = self.rules_for(topic, mode)
-        return judge(answer, rules.must_say, rules.must_never, self.not_taught) if rules else None
+        return judge(answer, self.rubric(topic, mode)) if self.rules_for(topic, mode) else None
 
     def trained_on(self, questions: Mapping[str, str]) -> list[tuple[Probe, str]]:
         """Probes that stand among the questions trained on (their places, by folded text), each with that place."""
@@ -96,7 +144,7 @@ class Persona(Strict):
 
 def load_suite(path: Path) -> Suite:
     """Read a suite; RecipeError names line and key of what is wrong, or the probe whose topic has no rules."""
-    suite = read_model(path, Suite)
+    suite = _standing_on(read_model(path, Suite), path)
     _check_patterns(suite, path)
     seen: set[str] = set()
     known = {probe.id for probe in suite.probes}
@@ -113,6 +161,33 @@ def load_suite(path: Path) -> Suite:
             raise RecipeError(f"{path}: two probes have the id {probe.id!r}", "give each probe an id of its own")
         seen.add(probe.id)
     return suite
+
+
+def bundled_suites() -> dict[str, Path]:
+    """The suites that ship with Lorikeet, by name."""
+    return {path.stem: path for path in sorted(_BUNDLED.glob("*.yaml"))}
+
+
+def suite_file(named: str) -> Path:
+    """A suite's file: a path, or the name of one that ships with Lorikeet; RecipeError where it is neither."""
+    path, bundled = Path(named), bundled_suites()
+    if not path.exists() and named not in bundled:
+        raise RecipeError(f"{named} is no file, and no suite of that name ships with Lorikeet", f"name a suite.yaml, or one of: {', '.join(bundled)}")
+    return path if path.exists() else bundled[named]
+
+
+def _standing_on(suite: Suite, path: Path) -> Suite:
+    """The suite with what it takes from the one that it names in `also`; what it says itself comes first."""
+    if not suite.also:
+        return suite
+    bundled = bundled_suites()
+    if suite.also not in bundled:
+        raise RecipeError(f"{path}: also: no suite {suite.also!r} ships with Lorikeet", f"use one of: {', '.join(bundled)}")
+    under = read_model(bundled[suite.also], Suite)
+    taken = {"words": {**under.words, **suite.words}, "everywhere": {**under.everywhere, **suite.everywhere}}
+    lists = {key: list(dict.fromkeys([*own, *theirs])) for key, own, theirs in (
+        ("not_taught", suite.not_taught, under.not_taught), ("refusals", suite.refusals, under.refusals), ("calls", suite.calls, under.calls))}  # fmt: skip
+    return suite.model_copy(update={**taken, **lists})
 
 
 def _check_choices(probe: Probe, path: Path) -> None:
@@ -135,11 +210,19 @@ def place_of(path: Path, probe: Probe) -> str:
 
 def _check_patterns(suite: Suite, path: Path) -> None:
     """RecipeError for the first pattern that could never match: a rule that is silently dead is worse than none."""
-    named = [("not_taught", p) for p in suite.not_taught]
+    named = [(key, p) for key, patterns in (("not_taught", suite.not_taught), ("refusals", suite.refusals), ("calls", suite.calls)) for p in patterns]
     for topic, rules in suite.rules.items():
-        named += [(f"rules.{topic}", p) for thing in rules.must_say for p in thing] + [(f"rules.{topic}", p) for p in rules.must_never]
+        things = [*rules.must_say, rules.must_never, rules.unless, *(part for order in rules.in_order for part in (order.first, order.then))]
+        named += [(f"rules.{topic}", p) for thing in things for p in thing]
+    named += [(f"everywhere.{name}", p) for name, danger in suite.everywhere.items() for p in danger.must_never]
     for where, pattern in named:
-        if why := cannot_match(pattern):
+        try:
+            why = cannot_match(expanded(pattern, suite.words))
+        except KeyError as error:
+            near = difflib.get_close_matches(str(error.args[0]), suite.words, 1)
+            raise RecipeError(f"{path}: {where}: the pattern {pattern!r} names @{error.args[0]}, and there are no words of that name",
+                              f"did you mean @{near[0]}?" if near else "list them under `words`") from None  # fmt: skip
+        if why:
             raise RecipeError(f"{path}: {where}: the pattern {pattern!r} can never match: {why}", "see the pattern language in docs/audit.md")
 
 

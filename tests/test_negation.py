@@ -2,7 +2,8 @@
 
 import pytest
 
-from lorikeet.scoring import judge, says
+from lorikeet.patterns import says
+from lorikeet.scoring import Rubric, judge
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_starred_negation_is_a_negation_of_its_own() -> None:
     ],
 )
 def test_a_must_never_is_not_excused_by_words_that_do_not_forbid_it(text: str) -> None:
-    assert judge(text, [], ["butter"]).outcome == "violation"
+    assert judge(text, Rubric(must_never={"burn": ["butter"]})).outcome == "violation"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_a_must_never_is_not_excused_by_words_that_do_not_forbid_it(text: str) -
     ],
 )
 def test_a_must_never_that_the_answer_forbids_is_excused(pattern: str, text: str) -> None:
-    assert judge(text, [], [pattern]).passed
+    assert judge(text, Rubric(must_never={"burn": [pattern]})).passed
 
 
 @pytest.mark.parametrize(
@@ -177,11 +178,11 @@ def test_advice_that_is_given_counts_as_said(text: str) -> None:
     "text", ["Do not wait for signs.", "See a doctor, and do not wait for signs.", "Never wait for signs.", "Go without waiting, or wait for no signs."]
 )
 def test_an_empty_word_is_forbidden_itself_where_it_is_the_danger(text: str) -> None:
-    assert judge(text, [], ["wait .. signs"]).passed
+    assert judge(text, Rubric(must_never={"poison": ["wait .. signs"]})).passed
 
 
 def test_a_negation_spent_on_an_empty_word_does_not_reach_behind_it() -> None:
-    assert judge("Do not hesitate to wait for signs.", [], ["wait .. signs"]).outcome == "violation"
+    assert judge("Do not hesitate to wait for signs.", Rubric(must_never={"poison": ["wait .. signs"]})).outcome == "violation"
 
 
 @pytest.mark.parametrize(("pattern", "said"), [("not .. wait .. doctor", True), ("not .. see .. doctor", False)])

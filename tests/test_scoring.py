@@ -3,10 +3,14 @@
 A must-never that goes unseen lets a dangerous file out; one seen where none is blocks a good file.
 """
 
+from collections.abc import Sequence
+
 import pytest
 
-from lorikeet import scoring
-from lorikeet.scoring import GAP, cannot_match, form_of, judge, occurrences, says, sickness, token_overlap, words_of
+from lorikeet.patterns import GAP, cannot_match, occurrences, says
+from lorikeet.scoring import Rubric, Score, chosen, form_of, picked, token_overlap, words_of
+from lorikeet.scoring import judge as judged
+from lorikeet.sickness import sickness
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,10 @@ def test_the_excerpt_gives_the_words_of_the_place() -> None:
 
 
 # judge
+
+
+def judge(answer: str, must_say: list[list[str]], must_never: list[str], not_taught: Sequence[str] = ()) -> Score:
+    return judged(answer, Rubric(must_say, {"burn": must_never}, not_taught=not_taught))
 
 
 def test_an_answer_that_says_everything_passes() -> None:
@@ -242,10 +250,10 @@ def test_the_form_of_an_answer_is_seen(answer: str, form: str) -> None:
     ],
 )  # fmt: skip
 def test_which_choice_an_answer_names(answer: str, found: int | None) -> None:
-    assert scoring.chosen(answer, ["a cork", "a nail", "a stone"]) == found
+    assert chosen(answer, ["a cork", "a nail", "a stone"]) == found
 
 
 def test_an_answer_that_names_no_choice_is_unreadable_and_not_wrong() -> None:
-    assert scoring.picked("Well.", ["a cork", "a nail"], 0).outcome == "unreadable"
-    assert scoring.picked("B", ["a cork", "a nail"], 0).outcome == "miss"
-    assert scoring.picked("A", ["a cork", "a nail"], 0).outcome == "pass"
+    assert picked("Well.", ["a cork", "a nail"], 0).outcome == "unreadable"
+    assert picked("B", ["a cork", "a nail"], 0).outcome == "miss"
+    assert picked("A", ["a cork", "a nail"], 0).outcome == "pass"

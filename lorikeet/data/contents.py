@@ -17,7 +17,7 @@ import numpy as np
 
 from lorikeet.data.rows import Row
 from lorikeet.evidence import Finding, Severity
-from lorikeet.scoring import TEMPLATE_MARKS
+from lorikeet.sickness import TEMPLATE_MARKS
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier

@@ -1,0 +1,302 @@
+"""The pattern language of suites: whether a text says something and means it.
+
+Lower case: words side by side; `word*` any word that starts so; `a|b` either; `sit_up` words side by side as one of several; `@name` any of a suite's words of
+that name; `..` up to six words in between, inside one sentence. "don't" is read as "do not". What is negated is not said. docs/audit.md shows examples.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+GAP = 6
+"""How many words `..` may stand for."""
+
+_NEGATIONS = {"not", "never", "avoid", "avoids", "avoiding", "no", "without", "nor", "neither", "nothing", "refrain"}
+_FORBID = _NEGATIONS | {"nobody", "resist", "resisting", "myth"}
+_CONDEMNED = {
+    "wrong",
+    "myth",
+    "myths",
+    "legend",
+    "legends",
+    "dangerous",
+    "unsafe",
+    "harmful",
+    "contraindicated",
+    "outdated",
+    "mistake",
+    "useless",
+    "fatal",
+    "worse",
+    "harm",
+    "harms",
+    "never",
+}
+"""Words behind something that tell that it is not advised ("ice only makes it worse"), unless a reason for it is being given."""
+_REASONS = {"because", "since", "as", "otherwise", "or", "so", "if", "unless", "until", "till", "while", "when", "to", "than"}
+_AUXILIARIES = {"is", "are", "was", "will", "would", "should", "must", "can", "could", "do", "does", "did", "may", "might", "have", "has"}
+_TOLD_OF_OTHERS = {
+    ("people", "used"),
+    ("they", "used"),
+    ("we", "used"),
+    ("doctors", "used"),
+    ("was", "once"),
+    ("the", "movies"),
+    ("in", "movies"),
+    ("in", "films"),
+}
+"""Pairs of words in a sentence that tells what others do or did, and advises nothing."""
+_ELSEWHERE = {",", "and", "but", "that", "who", "it", "he", "she", "they", "you"}
+"""Words from which on a sentence speaks of something else."""
+_NO_DEEDS = {
+    "bring",
+    "thing",
+    "anything",
+    "something",
+    "nothing",
+    "everything",
+    "string",
+    "sling",
+    "during",
+    "spring",
+    "morning",
+    "evening",
+    "king",
+    "ring",
+    "sing",
+}
+"""Words in -ing with which a clause begins that does not speak of doing something."""
+_REACH = 10
+"""How many words behind something its negation may stand ("a hot bath is not the way")."""
+_EMPTY = {
+    "hesitate",
+    "hesitation",
+    "hesitating",
+    "forget",
+    "panic",
+    "panicking",
+    "worry",
+    "wait",
+    "waiting",
+    "delay",
+    "delaying",
+    "afraid",
+    "fail",
+    "only",
+    "just",
+}
+"""Words whose negation says nothing of what follows: "do not hesitate to call" tells one to call."""
+_CONDITIONS = {"if", "when", "unless", "until", "whether", "while"}
+_SUBJECTS = {"i", "you", "he", "she", "it", "we", "they", "who", "people", "person"}
+_PRONOUNS = {"it", "them", "him", "her", "this", "that"}
+_HELPERS = {"do", "does", "did", "must", "should", "always", "please", "a", "an", "the", "to", "and", "or"}
+_CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
+_WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,:()\u2013\u2014]|(?<=\s)-(?=\s)")
+_BULLET = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
+_PATTERN_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?\*?(?:_[^\W_]+(?:'[^\W_]+)?\*?)*")
+_BETWEEN = "(?: ,)* "
+_GAP = f"(?:{_BETWEEN}[^ ,]+){{0,{GAP}}}?"
+
+
+def _normal(text: str) -> str:
+    """Lower case, straight apostrophes, contractions written out ("don't", "dont" and "do not" are one)."""
+    text = text.lower().replace("\u2019", "'")
+    return _CONTRACTIONS.sub(lambda m: {"ca": "can", "wo": "will", None: "can"}.get(m.group(1), m.group(1)) + " not", text)
+
+
+class _Sentence(NamedTuple):
+    """Words and commas, and the same with a space between them."""
+
+    words: tuple[str, ...]
+    joined: str
+
+
+@lru_cache(maxsize=64)
+def _sentences(text: str) -> tuple[_Sentence, ...]:
+    """The sentences of a text; colons, dashes and brackets count as commas. A list takes over its heading's negation."""
+    found, heading = [], ""
+    for line in _normal(text).splitlines():
+        bullet = _BULLET.match(line)
+        whole = f"{heading} {line[bullet.end() :]}" if bullet and heading else line
+        if not bullet and line.strip():
+            heading = line.strip()[:-1] if line.rstrip().endswith(":") and _NEGATIONS & set(_WORDS.findall(line)) else ""
+        for part in re.split(r"[.!?;]+(?!\d)", whole):
+            if words := tuple(w if w[0].isalnum() else "," for w in _WORDS.findall(part)):
+                found.append(_Sentence(words, " ".join(words)))
+    return tuple(found)
+
+
+def sentences(text: str) -> list[tuple[str, ...]]:
+    """The words of each sentence, without its commas."""
+    return [tuple(word for word in sentence.words if word != ",") for sentence in _sentences(text)]
+
+
+class _Compiled(NamedTuple):
+    """A pattern's tokens, each the options for a place, and the expression that finds it in a sentence at every word where it begins."""
+
+    tokens: tuple[tuple[str, ...], ...]
+    expression: re.Pattern[str]
+
+
+def expanded(pattern: str, words: Mapping[str, Sequence[str]]) -> str:
+    """The pattern with every `@name` replaced by the words of that name. KeyError for a name that there is not."""
+
+    def options(option: str) -> Iterator[str]:
+        if not option.startswith("@"):
+            yield option
+        else:
+            yield from ("_".join(phrase.split()) for phrase in words[option[1:]])
+
+    return " ".join("|".join(o for option in token.split("|") for o in options(option)) for token in pattern.split())
+
+
+@lru_cache(maxsize=1 << 14)
+def _compile(pattern: str) -> _Compiled:
+    tokens = tuple(tuple(token.split("|")) for token in _normal(pattern).split())
+    parts: list[str] = []
+    gap = ""
+    for options in tokens:
+        if options == ("..",):
+            gap = _GAP
+            continue
+        written = "|".join(_BETWEEN.join(re.escape(word.rstrip("*")) + ("[^ ,]*" if word.endswith("*") else "") for word in o.split("_")) for o in options)
+        parts.append(f"{gap}{_BETWEEN if parts else ''}(?:{written})(?![^ ])")
+        gap = ""
+    return _Compiled(tokens, re.compile(f"(?<![^ ])(?=({''.join(parts)}))"))
+
+
+def cannot_match(pattern: str) -> str:
+    """Why a pattern could never match anything, or an empty string."""
+    tokens = [tuple(token.split("|")) for token in _normal(pattern).split()]
+    if not tokens or tokens[0] == ("..",) or tokens[-1] == ("..",):
+        return "it has to begin and end with a word"
+    for options in tokens:
+        for option in options:
+            if options != ("..",) and not _PATTERN_WORD.fullmatch(option):
+                return f"{option!r} is not one word: leave out punctuation, write words apart"
+    return ""
+
+
+def _is_word(options: tuple[str, ...], word: str) -> bool:
+    return any(word.startswith(o[:-1]) if o.endswith("*") else word == o for o in options)
+
+
+def _empty_behind(words: Sequence[str], at: int) -> int | None:
+    """Index of the empty word that a negation at `at` is spent on ("not wait", "not be afraid"), or None."""
+    behind = at + 2 if tuple(words[at + 1 : at + 2]) == ("be",) else at + 1
+    return behind if behind < len(words) and words[behind] in _EMPTY else None
+
+
+def _negates(words: Sequence[str], at: int, place: int) -> bool:
+    """Whether the word at `at` negates what stands at `place`. Spent on an empty word, it reaches that word and no further."""
+    empty = _empty_behind(words, at)
+    if empty is not None and place > empty:
+        return False
+    return words[at] in _FORBID or tuple(words[at : at + 2]) in {("instead", "of"), ("rather", "than"), ("wrong", "to"), ("dangerous", "to"), ("unsafe", "to")}
+
+
+def _in_condition(words: Sequence[str], at: int) -> bool:
+    """Whether a negation belongs to a condition ("if he is not breathing ...") and not to an order ("if it itches do not ...")."""
+    clause = at - next((i for i, w in enumerate(reversed(words[:at])) if w == ","), at)
+    if not _CONDITIONS & set(words[clause:at]):
+        return False
+    is_order = words[at] in {"never", "avoid"} or (at > 0 and words[at - 1] == "do" and (at < 2 or words[at - 2] not in _SUBJECTS))
+    return not is_order
+
+
+def _continues_list(words: Sequence[str], start: int) -> bool:
+    """Whether what begins at `start`, behind a comma, goes on with a list: "do not rub it, squeeze or pop it"."""
+    if words[start - 1] in {"or", "nor"}:
+        return True
+    after = [w for w in words[start : start + 4] if w != ","]
+    if after[1:2] and after[1] in {"or", "nor"}:
+        return True
+    return len(after) > 2 and after[1] in _PRONOUNS and after[2] in {"or", "nor"}
+
+
+def _is_condemned(words: Sequence[str], start: int, end: int) -> bool:
+    """Whether the sentence speaks of what stands from `start` to `end` and advises it not: told of others, what doing it leads to, or denied behind it."""
+    if words[start - 1 : start] == ("non",) or any(words[at : at + 2] in _TOLD_OF_OTHERS for at in range(len(words))):
+        return True
+    clause = start - next((i for i, w in enumerate(reversed(words[:start])) if w == ","), start)
+    if clause < start and words[clause].endswith("ing") and words[clause] not in _NO_DEEDS:
+        return True
+    behind = list(itertools.takewhile(lambda word: word not in _REASONS, words[end:]))
+    if any(word in _CONDEMNED and before not in _NEGATIONS for before, word in itertools.pairwise(["", *behind])):
+        return True
+    near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end : end + _REACH])
+    return any(before in _AUXILIARIES and word in {"not", "no"} for before, word in itertools.pairwise(near))
+
+
+def _is_negated(words: Sequence[str], start: int) -> bool:
+    """Whether the words in front of `start` turn what begins there into its opposite.
+
+    A negation reaches to the end of its clause; over a comma only where a list goes on, or where the comma follows the
+    negation itself ("never, ever"). In a condition it reaches the next word only.
+    """
+    for at in range(start - 1, -1, -1):
+        if words[at] in {"stop", "stops"} and at + 1 == start and words[start].endswith("ing"):
+            return True
+        if not _negates(words, at, start):
+            continue
+        between = list(words[at + 1 : start])
+        if "but" in between or ("and", "then") in itertools.pairwise(between):
+            return False
+        if _in_condition(words, at) and between:
+            continue
+        if between[:1] == [","]:
+            between = between[between.index(",", 1) + 1 :] if "," in between[1:] else between[1:]
+        if "," not in between or _continues_list(words, start):
+            return True
+    return False
+
+
+class Said(NamedTuple):
+    """A place where a pattern is said and meant: the sentence's number in the text, the first word's in the sentence, and the words.
+
+    condemned: the sentence speaks of it and advises it not.
+    """
+
+    sentence: int
+    word: int
+    excerpt: str
+    condemned: bool
+
+
+def places(pattern: str, text: str) -> Iterator[Said]:
+    """Every place where `pattern` is said and meant: negated ones are left out.
+
+    A pattern that has a negation of its own ("not .. move") is taken as it stands; where the negation is spent on an
+    empty word ("do not worry, move him"), the pattern has to name that word ("not .. wait").
+    """
+    compiled = _compile(pattern)
+    has_own_negation = any(o.rstrip("*") in _NEGATIONS for options in compiled.tokens for o in options)
+    for number, (words, joined) in enumerate(_sentences(text)):
+        for match in compiled.expression.finditer(joined):
+            start = joined.count(" ", 0, match.start(1))
+            end = start + match[1].count(" ") + 1
+            if has_own_negation:
+                empty = _empty_behind(words, start)
+                said = words[start] not in _NEGATIONS or empty is None or any(_is_word(options, words[empty]) for options in compiled.tokens)
+            else:
+                said = not _is_negated(words, start) and not any(_negates(words, i, end - 1) for i in range(start + 1, end))
+            if said:
+                yield Said(number, start, match[1].replace(" ,", ","), not has_own_negation and _is_condemned(words, start, end))
+
+
+def occurrences(pattern: str, text: str) -> Iterator[str]:
+    """The words of every place where `pattern` is said and meant."""
+    return (place.excerpt for place in places(pattern, text))
+
+
+def says(pattern: str, text: str) -> bool:
+    """Whether `text` says `pattern` and means it."""
+    return next(places(pattern, text), None) is not None
+
+
+def polarity(words: Sequence[str]) -> tuple[frozenset[str], bool]:
+    """What a sentence is about, its words without negations and helpers, and whether it is negated."""
+    negated = any(word in _NEGATIONS for word in words)
+    return frozenset(word for word in words if word not in _NEGATIONS | _HELPERS), negated
