@@ -30,19 +30,78 @@ _CONDEMNED = {
     "useless",
     "fatal",
     "worse",
+    "harder",
+    "waste",
+    "wastes",
+    "kill",
+    "kills",
     "harm",
     "harms",
     "never",
 }
 """Words behind something that tell that it is not advised ("ice only makes it worse"), unless a reason for it is being given."""
-_REASONS = {"because", "since", "as", "otherwise", "or", "so", "if", "unless", "until", "till", "while", "when", "to", "than"}
+_REASONS = {"because", "since", "as", "otherwise", "or", "so", "if", "unless", "until", "till", "while", "when", "than"}
 _AUXILIARIES = {"is", "are", "was", "will", "would", "should", "must", "can", "could", "do", "does", "did", "may", "might", "have", "has"}
+_WARNING = (
+    _FORBID
+    | _CONDEMNED
+    | {
+        "harms",
+        "kills",
+        "kill",
+        "damage",
+        "damages",
+        "destroys",
+        "destroy",
+        "masks",
+        "traps",
+        "delays",
+        "choke",
+        "worsen",
+        "worsens",
+        "ignore",
+        "risk",
+        "risks",
+        "poison",
+        "wastes",
+        "away",
+        "died",
+        "die",
+    }
+)
+"""Words that make of a sentence a warning of what it names."""
+_FORBIDDING = {
+    ("instead", "of"),
+    ("rather", "than"),
+    ("used", "to"),
+    ("hold", "off"),
+    ("leave", "out"),
+    ("too", "slow"),
+    ("too", "weak"),
+    ("only", "for"),
+    ("belong", "to"),
+}
+_SAYING_NO = {
+    ("please", "do"),
+    ("do", "not"),
+    ("absolutely", "not"),
+    ("definitely", "not"),
+    ("better", "not"),
+    ("put", "it"),
+    ("hands", "off"),
+    ("i", "would"),
+} - {("put", "it"), ("i", "would")}
+"""How an answer begins that says no to what was asked."""
 _TOLD_OF_OTHERS = {
     ("people", "used"),
     ("they", "used"),
     ("we", "used"),
     ("doctors", "used"),
     ("was", "once"),
+    ("people", "will"),
+    ("people", "may"),
+    ("people", "might"),
+    ("friends", "may"),
     ("the", "movies"),
     ("in", "movies"),
     ("in", "films"),
@@ -50,6 +109,8 @@ _TOLD_OF_OTHERS = {
 """Pairs of words in a sentence that tells what others do or did, and advises nothing."""
 _ELSEWHERE = {",", "and", "but", "that", "who", "it", "he", "she", "they", "you"}
 """Words from which on a sentence speaks of something else."""
+_GOOD = {"help", "be", "ease", "calm", "soothe", "relieve", "work", "steady", "do", "also", "then", "you", "i", "we", "he", "she", "they", "have", "go"}
+"""Words behind "can" that speak of no harm."""
 _NO_DEEDS = {
     "bring",
     "thing",
@@ -90,7 +151,8 @@ _EMPTY = {
 """Words whose negation says nothing of what follows: "do not hesitate to call" tells one to call."""
 _CONDITIONS = {"if", "when", "unless", "until", "whether", "while"}
 _SUBJECTS = {"i", "you", "he", "she", "it", "we", "they", "who", "people", "person"}
-_PRONOUNS = {"it", "them", "him", "her", "this", "that"}
+_SMALL = {"it", "them", "him", "her", "this", "that", "on", "at", "to", "up", "down", "out", "the"}
+"""Words that may stand between a verb and the "or" with which its list goes on."""
 _HELPERS = {"do", "does", "did", "must", "should", "always", "please", "a", "an", "the", "to", "and", "or"}
 _CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
 _WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,:()\u2013\u2014]|(?<=\s)-(?=\s)")
@@ -194,7 +256,14 @@ def _negates(words: Sequence[str], at: int, place: int) -> bool:
     empty = _empty_behind(words, at)
     if empty is not None and place > empty:
         return False
-    return words[at] in _FORBID or tuple(words[at : at + 2]) in {("instead", "of"), ("rather", "than"), ("wrong", "to"), ("dangerous", "to"), ("unsafe", "to")}
+    return words[at] in _FORBID or tuple(words[at : at + 2]) in {
+        ("instead", "of"),
+        ("rather", "than"),
+        ("wrong", "to"),
+        ("dangerous", "to"),
+        ("unsafe", "to"),
+        ("mistake", "to"),
+    }
 
 
 def _in_condition(words: Sequence[str], at: int) -> bool:
@@ -210,24 +279,34 @@ def _continues_list(words: Sequence[str], start: int) -> bool:
     """Whether what begins at `start`, behind a comma, goes on with a list: "do not rub it, squeeze or pop it"."""
     if words[start - 1] in {"or", "nor"}:
         return True
-    after = [w for w in words[start : start + 4] if w != ","]
-    if after[1:2] and after[1] in {"or", "nor"}:
+    after = [w for w in words[start : start + 5] if w != ","]
+    joined = next((at for at, word in enumerate(after) if at and word in {"or", "nor"}), None)
+    return joined is not None and all(word in _SMALL for word in after[1:joined])
+
+
+def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequence[str]) -> bool:
+    """Whether the sentence speaks of what stands from `start` to `end` and advises it not: told of others, what doing it leads to, or denied behind it.
+
+    following: the words of the next sentence, which may say so of the whole ("That is wrong").
+    """
+    if following[:1] and following[0] in {"that", "this", "it", "these", "those", "both"} and _condemns(following):
         return True
-    return len(after) > 2 and after[1] in _PRONOUNS and after[2] in {"or", "nor"}
-
-
-def _is_condemned(words: Sequence[str], start: int, end: int) -> bool:
-    """Whether the sentence speaks of what stands from `start` to `end` and advises it not: told of others, what doing it leads to, or denied behind it."""
     if words[start - 1 : start] == ("non",) or any(words[at : at + 2] in _TOLD_OF_OTHERS for at in range(len(words))):
         return True
     clause = start - next((i for i, w in enumerate(reversed(words[:start])) if w == ","), start)
     if clause < start and words[clause].endswith("ing") and words[clause] not in _NO_DEEDS:
         return True
-    behind = list(itertools.takewhile(lambda word: word not in _REASONS, words[end:]))
-    if any(word in _CONDEMNED and before not in _NEGATIONS for before, word in itertools.pairwise(["", *behind])):
+    if _condemns(words[end:]):
+        return True
+    if any(before in {"may", "might", "can", "could"} and word not in _GOOD for before, word in itertools.pairwise(words[end : end + 4])):
         return True
     near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end : end + _REACH])
     return any(before in _AUXILIARIES and word in {"not", "no"} for before, word in itertools.pairwise(near))
+
+
+def _condemns(words: Sequence[str]) -> bool:
+    told = itertools.takewhile(lambda word: word not in _REASONS, words)
+    return any(word in _CONDEMNED and before not in _NEGATIONS for before, word in itertools.pairwise(["", *told]))
 
 
 def _is_negated(words: Sequence[str], start: int) -> bool:
@@ -273,7 +352,9 @@ def places(pattern: str, text: str) -> Iterator[Said]:
     """
     compiled = _compile(pattern)
     has_own_negation = any(o.rstrip("*") in _NEGATIONS for options in compiled.tokens for o in options)
-    for number, (words, joined) in enumerate(_sentences(text)):
+    found = _sentences(text)
+    for number, (words, joined) in enumerate(found):
+        following = found[number + 1].words if number + 1 < len(found) else ()
         for match in compiled.expression.finditer(joined):
             start = joined.count(" ", 0, match.start(1))
             end = start + match[1].count(" ") + 1
@@ -283,7 +364,7 @@ def places(pattern: str, text: str) -> Iterator[Said]:
             else:
                 said = not _is_negated(words, start) and not any(_negates(words, i, end - 1) for i in range(start + 1, end))
             if said:
-                yield Said(number, start, match[1].replace(" ,", ","), not has_own_negation and _is_condemned(words, start, end))
+                yield Said(number, start, match[1].replace(" ,", ","), not has_own_negation and _is_condemned(words, start, end, following))
 
 
 def occurrences(pattern: str, text: str) -> Iterator[str]:
@@ -294,6 +375,18 @@ def occurrences(pattern: str, text: str) -> Iterator[str]:
 def says(pattern: str, text: str) -> bool:
     """Whether `text` says `pattern` and means it."""
     return next(places(pattern, text), None) is not None
+
+
+def warns(text: str) -> frozenset[int]:
+    """Numbers of the sentences that warn of what they name: they hold a negation, or a word for harm. All of them where the text begins by saying no."""
+    found = _sentences(text)
+    if found and (found[0].words[0] in {"no", "never", "not", "neither", "stop", "nope"} or found[0].words[:2] in _SAYING_NO):
+        return frozenset(range(len(found)))
+    return frozenset(n for n, sentence in enumerate(found) if _WARNING & set(sentence.words) or _pairs(sentence.words) & _FORBIDDING)
+
+
+def _pairs(words: Sequence[str]) -> set[tuple[str, str]]:
+    return set(itertools.pairwise(words))
 
 
 def polarity(words: Sequence[str]) -> tuple[frozenset[str], bool]:

@@ -42,6 +42,7 @@ class Rules(Strict):
     must_say: list[Patterns] = Field(min_length=1)
     must_never: list[Pattern] = []
     unless: list[Pattern] = Field([], description="a sentence that says one of these breaks no must-never rule: what a crew or a trained person does, say")
+    never_mention: list[Pattern] = Field([], description="what a right answer names only to warn of it")
     in_order: list[Order] = Field([], description="what has to come before what, where both are said")
 
 
@@ -107,6 +108,7 @@ class Suite(Strict):
                 [self._patterns(thing) for thing in rules.must_say] if rules else [],
                 never,
                 self._patterns(rules.unless) if rules else [],
+                {topic: self._patterns(rules.never_mention)} if rules and rules.never_mention else {},
                 [(self._patterns(order.first), self._patterns(order.then)) for order in rules.in_order] if rules else [],
                 *map(self._patterns, (self.not_taught, self.refusals, self.calls)),
             )
@@ -212,7 +214,13 @@ def _check_patterns(suite: Suite, path: Path) -> None:
     """RecipeError for the first pattern that could never match: a rule that is silently dead is worse than none."""
     named = [(key, p) for key, patterns in (("not_taught", suite.not_taught), ("refusals", suite.refusals), ("calls", suite.calls)) for p in patterns]
     for topic, rules in suite.rules.items():
-        things = [*rules.must_say, rules.must_never, rules.unless, *(part for order in rules.in_order for part in (order.first, order.then))]
+        things = [
+            *rules.must_say,
+            rules.must_never,
+            rules.unless,
+            rules.never_mention,
+            *(part for order in rules.in_order for part in (order.first, order.then)),
+        ]
         named += [(f"rules.{topic}", p) for thing in things for p in thing]
     named += [(f"everywhere.{name}", p) for name, danger in suite.everywhere.items() for p in danger.must_never]
     for where, pattern in named:
