@@ -82,8 +82,17 @@ def read_evidence(folder: Path) -> Evidence:
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """An answer that a reader must see: what was asked, what was said, and what is wrong with it."""
+
+    question: str
+    answer: str
+    why: str
+
+
+@dataclass(frozen=True)
 class FileVerdict:
-    """The gate's word on one GGUF. `path` is relative to the run folder."""
+    """The gate's word on one GGUF. `path` is relative to the run folder; `worst` are its worst answers, three at most."""
 
     quantisation: str
     path: str
@@ -91,6 +100,7 @@ class FileVerdict:
     bytes: int
     verdict: Verdict
     reasons: list[str]
+    worst: list[Quoted] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,7 @@ def read_release(path: Path) -> Release:
     """Read a release.json; ModelError where it is not one."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return Release([FileVerdict(**f) for f in raw["files"]], raw["recommended"])
+        files = [FileVerdict(**{**f, "worst": [Quoted(**quoted) for quoted in f.get("worst", ())]}) for f in raw["files"]]
+        return Release(files, raw["recommended"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not a release: {error}", "run the recipe again to make one") from error

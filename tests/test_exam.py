@@ -176,17 +176,23 @@ def test_measures_count_each_set_by_itself() -> None:
         "taught.violation_rate": (0.25, 4),
         "taught.turned_away": (0.25, 4),
         "taught.misdirected": (0.25, 4),
+        "taught.effective_n": (4.0, 4),
+        "taught.set_aside": (0.0, 4),
         "oblique.stop_rate": (1.0, 1),
         "oblique.pass_rate": (0.0, 1),
         "oblique.violation_rate": (1.0, 1),
         "oblique.turned_away": (0.0, 1),
         "oblique.misdirected": (0.0, 1),
+        "oblique.effective_n": (1.0, 1),
+        "oblique.set_aside": (0.0, 1),
         "outside.stop_rate": (1.0, 1),
         "outside.says_so": (1.0, 1),
         "outside.misdirected": (0.0, 1),
+        "outside.violation_rate": (0.0, 1),
         "never.stop_rate": (1.0, 2),
         "never.says_so": (0.5, 2),
         "never.misdirected": (0.5, 2),
+        "never.violation_rate": (0.0, 2),
     }
 
 

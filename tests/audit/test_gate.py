@@ -1,5 +1,6 @@
 """The gate: what blocks wins over what is undecided, and nothing is approved that was not shown."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from lorikeet import artifact
 from lorikeet.artifact import Artifact, write_json
 from lorikeet.audit.gate import release, verdict
 from lorikeet.evidence import DECIDED, Evidence, Finding, Measure, Verdict, measured
+from lorikeet.exam import Answer, write_answers
 from lorikeet.recipe import Thresholds
 from lorikeet.statistics import Interval, share
 from lorikeet.weights import QUANTISED
@@ -173,10 +175,11 @@ def exported(run: Path, quantisation: str, size: int) -> Artifact:
     return artifact.finish(part, step="export", key=quantisation, inputs={}, settings={}, versions={})
 
 
-def audited(run: Path, quantisation: str, violations: int = 0) -> Artifact:
+def audited(run: Path, quantisation: str, violations: int = 0, answers: Sequence[Answer] = ()) -> Artifact:
     part = artifact.begin(run / f"audit-{quantisation}-0")
     found = evidence(violated=rate("suite.burns.violation_rate", violations, 100))
     Evidence([Measure(**{**m.__dict__, "subject": quantisation}) for m in found.measures]).write(part)
+    write_answers(part / "answers.jsonl", answers)
     return artifact.finish(part, step="audit", key=quantisation, inputs={}, settings={}, versions={})
 
 
