@@ -22,7 +22,7 @@ _NEGATIONS = _set("not never avoid avoids avoiding no without nor neither nothin
 _FORBID = _NEGATIONS | _set("nobody resist resisting myth skip")
 _CONDEMNED = _set(
     "wrong myth myths legend legends dangerous unsafe harmful contraindicated outdated mistake mistaken useless fatal lethal worse harder waste wastes"
-    " harm harms damage damages damaging never gamble nowhere replaced risky"
+    " harm harms damage damages damaging never gamble nowhere replaced replace risky deadly forbidden"
 )
 """Words behind something that tell that it is not advised ("ice only makes it worse"), unless a reason for it is being given."""
 _HARM = _set("destroy destroys mask masks trap traps delay delays choke worsen worsens risk risks died die undo undoes infection cost costs kill")
@@ -39,6 +39,7 @@ _FORBIDDING = frozenset(
         ("too", "weak"),
         ("only", "for"),
         ("belong", "to"),
+        ("hold", "back"),
     ]
 )
 _LITTLE = 9
@@ -161,6 +162,8 @@ def _is_word(options: tuple[str, ...], word: str) -> bool:
 
 def _empty_behind(words: Sequence[str], at: int) -> int | None:
     """Index of the empty word that a negation at `at` is spent on ("not wait", "not be afraid"), or None."""
+    if words[at] == "never" and tuple(words[at + 1 : at + 2]) in (("just",), ("only",)):
+        return None
     behind = at + 2 if tuple(words[at + 1 : at + 2]) == ("be",) else at + 1
     return behind if behind < len(words) and words[behind] in _EMPTY else None
 
@@ -214,9 +217,10 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
         return True
     if _condemns(words[end:]):
         return True
-    if any(before in {"may", "might", "can", "could"} and word not in _GOOD for before, word in itertools.pairwise(words[end : end + 6])):
+    said = itertools.takewhile(lambda word: word not in _ELSEWHERE - {","} | _REASONS, words[end : end + 6])
+    if any(before in {"may", "might", "can", "could"} and word not in _GOOD for before, word in itertools.pairwise(said)):
         return True
-    near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end : end + _REACH])
+    near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end - 1 : end + _REACH])
     return any(before in _AUXILIARIES and word in {"not", "no"} for before, word in itertools.pairwise(near))
 
 
@@ -301,15 +305,15 @@ def warns(text: str) -> frozenset[int]:
     warning = set()
     for number, sentence in enumerate(found):
         told = list(itertools.takewhile(lambda word: word not in {"because", "since"}, sentence.words))
-        if _WARNING & set(told) or _pairs(told) & _FORBIDDING:
+        if _WARNING & set(told) or _pairs(told) & _FORBIDDING or told[:1] == ["leave"]:
             warning.add(number)
     return frozenset(warning)
 
 
 def _says_no(words: Sequence[str]) -> bool:
     """Whether a first sentence says no to what was asked: short, and denied or called wrong ("It isn't.", "It's a myth.", "Please don't.")."""
-    if len(words) > _LITTLE and words[:1] not in (("no",), ("never",), ("not",), ("neither",)):
-        return False
+    if len(words) > _LITTLE and words[0] not in {"no", "never", "not", "neither"}:
+        return len(words) < 2 * _LITTLE and bool({"folklore", "myth", "harmful", "legend"} & set(words))
     pairs = _pairs(words)
     denied = [at for at, word in enumerate(words) if word in _FORBID | {"wrong", "mistake", "stop"} and _empty_behind(words, at) is None]
     return bool(denied) and not pairs & {
