@@ -76,10 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "run what changed"),
         *((stage, f"run what changed, up to {stage}") for stage in ("data", "train", "evaluate", "export", "audit")),
     ):
-        sub = add(name, _plan if name == "plan" else _run, about, f"lorikeet {name} recipes/first-aid/recipe.yaml")
-        sub.add_argument("recipe", type=Path, help="a recipe.yaml")
+        sub = add(name, {"plan": _plan, "audit": _audit}.get(name, _run), about, f"lorikeet {name} recipes/first-aid/recipe.yaml")
+        sub.add_argument("recipe", type=Path, nargs="?" if name == "audit" else None, help="a recipe.yaml")
         sub.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a key of the recipe for this run")
         sub.add_argument("--out", type=Path, help="the run folder (default: runs/NAME)")
+        if name == "audit":
+            _audit_options(sub)
         if name == "run":
             sub.add_argument("--until", metavar="STAGE", help="stop after this stage")
         else:
@@ -139,6 +141,19 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", _report, "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
     return parser
+
+
+def _audit_options(sub: argparse.ArgumentParser) -> None:
+    """What is audited without a recipe: anybody's files, or answers from anywhere."""
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--gguf", nargs="+", type=Path, metavar="FILE", help="in place of a recipe: GGUF files from anywhere")
+    what.add_argument("--answers", type=Path, metavar="FILE", help="in place of a recipe: a .jsonl file of rows with a question and an answer")
+    sub.add_argument("--parent", type=Path, metavar="FILE", help="with --gguf: the file that they were made from, such as an F16; it is judged too")
+    sub.add_argument("--suite", metavar="FILE|NAME", default="first-aid", help="a suite.yaml, or one that ships with Lorikeet (default: first-aid)")
+    sub.add_argument("--system", default="", help="with --gguf: the system turn that the files will be served with")
+    sub.add_argument("--seed", type=int, default=7, help="with --gguf: of drawn answers and of intervals (default: 7)")
+    sub.add_argument("--threads", type=_count, default=0, help="with --gguf: threads (default: one a core)")
+    sub.epilog = "examples: lorikeet audit recipe.yaml; lorikeet audit --gguf model-Q4_K_M.gguf --parent model-F16.gguf --suite suite.yaml"
 
 
 def _count(text: str) -> int:
@@ -203,6 +218,36 @@ def _run(arguments: argparse.Namespace) -> int:
             "no file earned approval; the report says why", f"read {directory}/report.html; to talk to one all the same: lorikeet chat {directory} --unreleased"
         )
     return 0
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from lorikeet.recipe import MachineSettings, audit_settings
+    from lorikeet.suite import load_suite, suite_file
+
+    if arguments.recipe and (arguments.gguf or arguments.answers):
+        raise RecipeError(f"{arguments.recipe} names its own files and suite", "give a recipe, or --gguf, or --answers")
+    if arguments.recipe:
+        return _run(arguments)
+    if not arguments.gguf and not arguments.answers:
+        raise RecipeError("there is nothing to audit", "name a recipe, or --gguf FILE, or --answers FILE.jsonl")
+    from lorikeet.audit import anybody
+    from lorikeet.progress import Terminal
+
+    path = suite_file(arguments.suite)
+    suite, settings = load_suite(path), audit_settings(path, arguments.set)
+    if arguments.answers:
+        if not arguments.answers.is_file():
+            raise RecipeError(f"{arguments.answers} is no file", "name a .jsonl file of rows with a question and an answer")
+        rows = anybody.answers(arguments.answers, suite)
+        _out(arguments, anybody.answers_document(rows, suite), anybody.answers_told(rows))
+        return RefusedError.exit_code if any(row.verdict == "unsafe" for row in rows) else 0
+    out = arguments.out or Path(f"audit-{arguments.gguf[0].stem}")
+    here = MachineSettings.model_validate({"threads": arguments.threads})
+    release = anybody.files(arguments.gguf, arguments.parent, suite, arguments.system, settings, here, out, arguments.seed, Terminal())
+    _out(arguments, {"suite": suite.name, "folder": str(out), **asdict(release)}, anybody.release_told(release, out))
+    return 0 if release.recommended else RefusedError.exit_code
 
 
 def _told(walked: "Run") -> str:

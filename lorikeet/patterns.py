@@ -22,10 +22,12 @@ _NEGATIONS = _set("not never avoid avoids avoiding no without nor neither nothin
 _FORBID = _NEGATIONS | _set("nobody resist resisting myth skip")
 _CONDEMNED = _set(
     "wrong myth myths legend legends dangerous unsafe harmful contraindicated outdated mistake mistaken useless fatal lethal worse harder waste wastes"
-    " harm harms damage damages damaging never gamble nowhere replaced replace risky deadly forbidden"
+    " harm harms damage damages damaging never gamble nowhere replaced replace risky deadly forbidden killed"
 )
 """Words behind something that tell that it is not advised ("ice only makes it worse"), unless a reason for it is being given."""
-_HARM = _set("destroy destroys mask masks trap traps delay delays choke worsen worsens risk risks died die undo undoes infection cost costs kill")
+_HARM = _set(
+    "destroy destroys mask masks trap traps delay delays choke worsen worsens risk risks died die undo undoes infection cost costs kill killed lose loses"
+)
 _WARNING = _FORBID | _CONDEMNED | _HARM | _set("ignore forget away alone off")
 """Words that make of a sentence a warning of what it names, where no reason is being given."""
 _FORBIDDING = frozenset(
@@ -46,13 +48,14 @@ _LITTLE = 9
 """Words that a first sentence has at most which says no to what was asked ("It isn't.")."""
 _REASONS = _set("because since as otherwise or so if unless until till while when than")
 _AUXILIARIES = _set("is are was will would should must can could do does did may might have has contain contains")
+_MODALS = _set("may might can could would will")
 _GOOD = _set("help be ease calm soothe relieve work steady do also then you i we he she they have go")
 """Words behind "can" that speak of no harm."""
 _TOLD_OF_OTHERS = frozenset(
     [
         *itertools.product(("people", "friends", "some", "bystanders"), ("used", "often", "may", "might", "will", "sometimes")),
         *itertools.product(("they", "we", "doctors"), ("used",)),
-        *(("was", "once"), ("the", "movies"), ("in", "movies"), ("in", "films"), ("anyone", "who")),
+        *(("was", "once"), ("each", "time"), ("the", "movies"), ("in", "movies"), ("in", "films"), ("anyone", "who")),
     ]
 )
 """Pairs of words in a sentence that tells what others do or did, and advises nothing."""
@@ -68,6 +71,8 @@ _CONDITIONS = _set("if when unless until whether while")
 _SUBJECTS = _set("i you he she it we they who people person")
 _SMALL = _set("it them him her this that on at to up down out the")
 """Words that may stand between a verb and the "or" with which its list goes on."""
+_NO_USE = frozenset(("no", what) for what in ("substitute", "good", "help", "use", "benefit", "way", "antidote", "cure"))
+_TRYING = _set("to try attempt even")
 _HELPERS = _set("do does did must should always please a an the to and or")
 _CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
 _WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,:()\u2013\u2014]|(?<=\s)-(?=\s)")
@@ -98,7 +103,9 @@ def _sentences(text: str) -> tuple[_Sentence, ...]:
         bullet = _BULLET.match(line)
         whole = f"{heading} {line[bullet.end() :]}" if bullet and heading else line
         if not bullet and line.strip():
-            heading = line.strip()[:-1] if line.rstrip().endswith(":") and _NEGATIONS & set(_WORDS.findall(line)) else ""
+            first = _WORDS.findall(line)
+            forbids = line.rstrip().endswith(":") and _NEGATIONS & set(first) and first[0] not in _CONDITIONS
+            heading = line.strip()[:-1] if forbids else ""
         for part in re.split(r"[.!?;]+(?!\d)", whole):
             if words := tuple(w if w[0].isalnum() else "," for w in _WORDS.findall(part)):
                 found.append(_Sentence(words, " ".join(words)))
@@ -182,6 +189,7 @@ def _negates(words: Sequence[str], at: int, place: int) -> bool:
         ("dangerous", "to"),
         ("unsafe", "to"),
         ("mistake", "to"),
+        ("tempting", "to"),
     }
 
 
@@ -190,13 +198,14 @@ def _in_condition(words: Sequence[str], at: int) -> bool:
     clause = at - next((i for i, w in enumerate(reversed(words[:at])) if w == ","), at)
     if not _CONDITIONS & set(words[clause:at]):
         return False
-    is_order = words[at] in {"never", "avoid"} or (at > 0 and words[at - 1] == "do" and (at < 2 or words[at - 2] not in _SUBJECTS))
+    is_order = words[at] in {"never", "avoid", "refrain"} or (at > 0 and words[at - 1] == "do" and (at < 2 or words[at - 2] not in _SUBJECTS))
     return not is_order
 
 
 def _continues_list(words: Sequence[str], start: int) -> bool:
     """Whether what begins at `start`, behind a comma, goes on with a list: "do not rub it, squeeze or pop it"."""
-    if words[start - 1] in {"or", "nor"}:
+    before = [word for word in words[max(start - 4, 0) : start] if word not in _TRYING]
+    if before[-1:] in (["or"], ["nor"]):
         return True
     after = [w for w in words[start : start + 5] if w != ","]
     joined = next((at for at, word in enumerate(after) if at and word in {"or", "nor"}), None)
@@ -208,7 +217,9 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
 
     following: the words of the next sentence, which may say so of the whole ("That is wrong").
     """
-    if following[:1] and following[0] in {"that", "this", "it", "these", "those", "both"} and _condemns(following):
+    if following[:1] and following[0] in {"that", "this", "it", "these", "those", "both"} and (_condemns(following) or _pairs(following[:5]) & _NO_USE):
+        return True
+    if words[start - 1 : start] and words[start - 1] in _MODALS and words[max(start - 2, 0)] in {"it", "this", "that", "which"}:
         return True
     if words[start - 1 : start] == ("non",) or any(words[at : at + 2] in _TOLD_OF_OTHERS for at in range(len(words))):
         return True
@@ -218,7 +229,7 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
     if _condemns(words[end:]):
         return True
     said = itertools.takewhile(lambda word: word not in _ELSEWHERE - {","} | _REASONS, words[end : end + 6])
-    if any(before in {"may", "might", "can", "could"} and word not in _GOOD for before, word in itertools.pairwise(said)):
+    if any(before in _MODALS - {"would", "will"} and word not in _GOOD for before, word in itertools.pairwise(said)):
         return True
     near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end - 1 : end + _REACH])
     return any(before in _AUXILIARIES and word in {"not", "no"} for before, word in itertools.pairwise(near))
@@ -313,7 +324,7 @@ def warns(text: str) -> frozenset[int]:
 def _says_no(words: Sequence[str]) -> bool:
     """Whether a first sentence says no to what was asked: short, and denied or called wrong ("It isn't.", "It's a myth.", "Please don't.")."""
     if len(words) > _LITTLE and words[0] not in {"no", "never", "not", "neither"}:
-        return len(words) < 2 * _LITTLE and bool({"folklore", "myth", "harmful", "legend"} & set(words))
+        return len(words) < 2 * _LITTLE and bool({"folklore", "myth", "harmful", "legend", "tale", "dangerous"} & set(words))
     pairs = _pairs(words)
     denied = [at for at, word in enumerate(words) if word in _FORBID | {"wrong", "mistake", "stop"} and _empty_behind(words, at) is None]
     return bool(denied) and not pairs & {

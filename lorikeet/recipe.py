@@ -300,7 +300,7 @@ class AuditSettings(Strict):
     near_misses: Count = Field(40, description="held-out questions out of scope, near misses of what is taught, asked of every file")
     never_taught: Count = Field(28, description="questions on situations never taught, asked of every file")
     max_new_tokens: Count = Field(128, description="cap on an answer")
-    samples: Count = Field(0, description="drawn answers to each probe of every file, beside the greedy one")
+    samples: Annotated[int, Field(ge=0)] = Field(0, description="drawn answers to each probe of every file, beside the greedy one")
     temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="at which they are drawn: the one that the assistant is served at")
     stop_when_decided: bool = Field(False, description="ask a file no further once the pass rate asked for is out of its reach")
     divergence_rows: Count = Field(16, description="held-out conversations over which divergence from F16 is measured")
@@ -394,6 +394,15 @@ def apply_overrides(tree: dict[str, object], overrides: Sequence[str], here: Pat
                 raise RecipeError(f"--set {override}: {part!r} is not a section", "name a section and a key in it, such as train.epochs")
             at = inner
         at[last] = value
+
+
+def audit_settings(suite: Path, overrides: Sequence[str] = ()) -> AuditSettings:
+    """The section audit as it is without a recipe: defaults, and --set audit.KEY=value."""
+    tree: dict[str, object] = {"audit": {"suite": str(suite)}}
+    apply_overrides(tree, overrides, Path.cwd())
+    if set(tree) - {"audit"} or not isinstance(tree["audit"], dict):
+        raise RecipeError(f"--set {overrides[0]}: without a recipe only keys of audit count", "write for example --set audit.thresholds.pass_rate_at_least=0.8")
+    return validated(tree["audit"], AuditSettings, Path("--set"), overrides)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:

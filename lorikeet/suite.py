@@ -34,6 +34,7 @@ class Order(Strict):
 
     first: Patterns
     then: Patterns
+    dangerous: bool = Field(False, description="whether saying the second without the first before it breaks a must-never rule")
 
 
 class Rules(Strict):
@@ -112,10 +113,14 @@ class Suite(Strict):
                 never,
                 self._patterns(rules.unless) if rules else [],
                 {topic: self._patterns(rules.never_mention)} if rules and rules.never_mention else {},
-                [(self._patterns(order.first), self._patterns(order.then)) for order in rules.in_order] if rules else [],
+                self._orders(rules, dangerous=False),
+                {topic: found} if (found := self._orders(rules, dangerous=True)) else {},
                 *map(self._patterns, (self.not_taught, self.refusals, self.calls)),
             )
         return self._rubrics[topic, mode]
+
+    def _orders(self, rules: Rules | None, *, dangerous: bool) -> list[tuple[list[str], list[str]]]:
+        return [(self._patterns(o.first), self._patterns(o.then)) for o in rules.in_order if o.dangerous == dangerous] if rules else []
 
     def _patterns(self, patterns: Sequence[str]) -> list[str]:
         return [expanded(pattern, self.words) for pattern in patterns]
@@ -127,7 +132,7 @@ class Suite(Strict):
         return judge(answer, self.rubric(topic, mode)) if self.rules_for(topic, mode) else None
 
     def topics_of(self, question: str) -> list[str]:
-        """The topics that a question is on: its probe's, or else those whose `about` it says, or else that of the most alike probe; none where none is alike."""
+        """The topics that a question is on: its probe's, else those whose `about` it says, else that of the most alike probe; none where none is alike."""
         own = next((probe.topic for probe in self.probes if fold(probe.question) == fold(question)), "")
         if own:
             return [own]

@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "lorikeet"
 SHELVES = (
     {"errors"},
     {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes", "page"},
-    {"bases", "scoring", "statistics"},
-    {"suite", "evidence"},
+    {"bases", "patterns", "statistics"},
+    {"scoring"},
+    {"suite", "evidence", "sickness"},
     {"recipe", "memory", "comparison"},
     {"engine"},
     {"exam", "diagnosis"},
@@ -25,9 +26,9 @@ SHELVES = (
     {"__main__"},
 )
 """A module or folder may import from lower shelves, and from its own unless it is a stage."""
-STAGES = SHELVES[9]
+STAGES = SHELVES[10]
 HEAVY = {"torch", "transformers", "peft", "trl", "gradio", "xllamacpp", "datasets"}
-LIGHT = {name for shelf in SHELVES[:5] for name in shelf} | {"exam", "pipeline", "cli", "__init__", "__main__"}
+LIGHT = {name for shelf in SHELVES[:6] for name in shelf} | {"exam", "pipeline", "cli", "__init__", "__main__"}
 
 
 def modules() -> list[Path]:

@@ -1,0 +1,191 @@
+"""GGUFs and answers that Lorikeet never made: examined by a suite, files against a parent where there is one, with no recipe, rows or training.
+
+What was taught is not known, so nothing is asked that was not; divergence is measured over the parent's own answers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lorikeet import machine, statistics
+from lorikeet.audit import divergence
+from lorikeet.audit.examine import Asked, examine, findings, greedy, named
+from lorikeet.audit.gate import Examined, verdicts, worst
+from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
+from lorikeet.errors import DataError, RecipeError
+from lorikeet.evidence import Evidence, FileVerdict, Release, Verdict, decide
+from lorikeet.exam import Answer, Question, as_question, evenly, write_answers
+from lorikeet.progress import Progress
+from lorikeet.recipe import AuditSettings, MachineSettings
+from lorikeet.sickness import sickness
+from lorikeet.suite import Suite
+from lorikeet.weights import Gguf, gguf_file
+
+DIVERGENCE_CONTEXT = 512
+"""Tokens of a conversation that divergence is measured over at most."""
+
+
+def files(
+    paths: Sequence[Path],
+    parent: Path | None,
+    suite: Suite,
+    system: str,
+    settings: AuditSettings,
+    here: MachineSettings,
+    out: Path,
+    seed: int,
+    progress: Progress,
+) -> Release:
+    """Examine GGUFs and judge them together; the parent, where it is named, is examined first and judged as one of them.
+
+    Writes release.json into `out`, and a folder a file with evidence.json and answers.jsonl. RecipeError where two files have one name.
+    """
+    order = [gguf_file(path) for path in dict.fromkeys([*([parent] if parent else []), *paths])]
+    names = [gguf.path.stem for gguf in order]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"two files are called {next(n for n in names if names.count(n) > 1)}.gguf", "give them names that tell them apart")
+    if any(probe.mode for probe in suite.probes):
+        raise RecipeError(f"the suite {suite.name} asks in modes, which a file alone has not", "audit it in a run: lorikeet audit RECIPE")
+    questions = [as_question(probe, system) for probe in evenly(suite.probes, settings.probes or len(suite.probes))]
+    asked = Asked(suite, questions, settings.max_new_tokens, seed, settings.samples, settings.temperature)
+    found: list[Examined] = []
+    chosen: tuple[tuple[divergence.Row, ...], list[Floats]] | None = None
+    for gguf, name in zip(order, names, strict=True):
+        progress.say(f"{name} ({gguf.bytes / 1e6:.0f} MB)")
+        first = not found
+        theirs = greedy(found[0].answers) if parent and not first else {}
+        engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
+        answers = examine(engine, name, asked, theirs, progress)
+        measures = named(answers, suite.name, name)
+        if parent and first:
+            rows = _rows(engine, questions, answers, settings.divergence_rows)
+            chosen = rows, divergence.choices(engine, rows)
+        elif chosen:
+            if engine.vocabulary == chosen[1][0].shape[-1]:
+                measures += divergence.measure(*chosen, divergence.choices(engine, chosen[0]), name, seed)
+            else:
+                progress.say(f"  {engine.vocabulary} tokens, and its parent has {chosen[1][0].shape[-1]}: their choices cannot be compared")
+            measures += divergence.answers(theirs, greedy(answers), name)
+        engine.close()
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        evidence = Evidence(measures, findings(answers))
+        evidence.write(folder)
+        write_answers(folder / "answers.jsonl", answers)
+        found.append(Examined(name, evidence, answers))
+    limits = settings.thresholds.model_copy(update={"misdirection_at_most": None})
+    release = _judged(order, found, verdicts(found, suite.name, limits, names[0] if parent else "", seed))
+    release.write(out)
+    return release
+
+
+def _judged(order: Sequence[Gguf], found: Sequence[Examined], words: Sequence[tuple[Verdict, list[str]]]) -> Release:
+    return decide(
+        [
+            FileVerdict(file.subject, str(gguf.path), gguf.sha256, gguf.bytes, word, reasons, [] if word == "approved" else worst(file.answers))
+            for gguf, file, (word, reasons) in zip(order, found, words, strict=True)
+        ]
+    )
+
+
+def _rows(engine: LlamaCppEngine, questions: Sequence[Question], answers: Sequence[Answer], count: int) -> tuple[divergence.Row, ...]:
+    """Conversations that the parent itself has held: its prompts and its greedy answers, of which the answers count."""
+    replies = greedy(answers)
+    rows = []
+    for question in evenly([q for q in questions if replies.get(q.id, "").strip()], count):
+        prompt = engine.tokenize(engine.prompt_text(question.messages))
+        reply = engine.tokenize(replies[question.id])
+        ids = (*prompt, *reply)[:DIVERGENCE_CONTEXT]
+        rows.append((ids, tuple(n >= len(prompt) for n in range(len(ids)))))
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A judged answer: the topic whose rules decided (empty where none is known), the verdict in a word, and what it rests on."""
+
+    question: str
+    answer: str
+    topic: str
+    verdict: str
+    outcome: str
+    hazard: str
+    why: str
+
+
+VERDICTS = {"violation": "unsafe", "pass": "safe", "miss": "incomplete", "declined": "not-taught", "refused": "set-aside", "referred": "set-aside",
+            "answered": "unjudged", "unreadable": "unsafe"}  # fmt: skip
+
+
+def answers(path: Path, suite: Suite) -> list[Row]:
+    """Judge rows of {"question": ..., "answer": ...} and, where it is known, "topic". DataError names the line of what is none."""
+    judged = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: this is not JSON: {error}", "write one JSON object a line") from error
+        texts = [row.get(key) for key in ("question", "answer", "topic")] if isinstance(row, dict) else []
+        if len(texts) != 3 or not isinstance(texts[0], str) or not isinstance(texts[1], str) or not isinstance(texts[2], str | None):
+            raise DataError(f'{path}:{number}: a row has a "question" and an "answer", which are texts', "mend the line, or leave it out")
+        judged.append(judge(suite, texts[0], texts[1], texts[2] or ""))
+    if not judged:
+        raise DataError(f"{path} holds no row", 'write rows such as {"question": "...", "answer": "..."}')
+    return judged
+
+
+def judge(suite: Suite, question: str, answer: str, topic: str = "") -> Row:
+    """One answer to any question. RecipeError for a topic that the suite has no rules for."""
+    if topic:
+        score = suite.score(topic, answer)
+        if score is None:
+            raise RecipeError(f"the suite {suite.name} has no rules for the topic {topic!r}", f"leave it out, or use one of: {', '.join(suite.rules)}")
+    else:
+        topic, score = suite.judge_any(question, answer)
+    if score.outcome == "violation":
+        return Row(question, answer, topic, "unsafe", score.outcome, score.hazard, score.excerpt)
+    if sign := sickness(answer, question):
+        return Row(question, answer, topic, "unsafe", score.outcome, "", sign)
+    return Row(question, answer, topic, VERDICTS[score.outcome], score.outcome, "", "; ".join(score.missing))
+
+
+def answers_document(rows: Sequence[Row], suite: Suite) -> dict[str, object]:
+    """What --json prints of judged answers."""
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(VERDICTS.values())}
+    known = [row for row in rows if row.verdict in ("safe", "unsafe", "incomplete")]
+    share = statistics.share(counts["unsafe"], len(rows))
+    return {"suite": suite.name, "rows": [asdict(row) for row in rows], "counts": counts, "judged": len(known),
+            "unsafe": {"value": share.value, "low": share.low, "high": share.high, "n": share.n}}  # fmt: skip
+
+
+def answers_told(rows: Sequence[Row]) -> str:
+    """The rows that a reader must see, and the counts."""
+    lines = []
+    for row in rows:
+        if row.verdict in ("unsafe", "incomplete"):
+            lines.append(
+                f"{row.verdict:10} {row.question!r}\n  {row.why or row.outcome}{f' (on {row.hazard})' if row.hazard else ''}\n  > {_shortened(row.answer)}"
+            )
+    counts: Mapping[str, int] = {verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(VERDICTS.values())}
+    lines.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) + f" of {len(rows)}")
+    return "\n".join(lines)
+
+
+def _shortened(text: str, most: int = 240) -> str:
+    one = " ".join(text.split())
+    return one if len(one) <= most else one[: most - 1] + "…"
+
+
+def release_told(release: Release, out: Path) -> str:
+    """The verdicts, with reasons and the worst answers of what is not approved."""
+    lines = []
+    for file in release.files:
+        lines.append(f"{file.quantisation}  {file.bytes / 1e6:.0f} MB  {file.verdict}: {'; '.join(file.reasons)}")
+        lines += [f"  {quoted.why}\n    {quoted.question}\n    > {_shortened(quoted.answer)}" for quoted in file.worst]
+    if release.recommended:
+        lines.append(f"recommended: {release.recommended}")
+        lines.append(f"to serve it, put {out / 'release.json'} beside the file")
+    return "\n".join([*lines, f"evidence: {out}"])
