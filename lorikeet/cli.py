@@ -17,8 +17,10 @@ from lorikeet.errors import LorikeetError, RecipeError, RefusedError
 
 if TYPE_CHECKING:
     from lorikeet.artifact import Json
+    from lorikeet.engine.guarded import Guard
     from lorikeet.pipeline import Run
     from lorikeet.recipe import LoadedRecipe
+    from lorikeet.released import Served
 
 BUGS = "this is a bug in Lorikeet: please report it with the lines above"
 Command = Callable[[argparse.Namespace], int]
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--unreleased", action="store_true", help="take a file that no release approves, under a red banner")
         sub.add_argument("--quantisation", metavar="NAME", help="another file of the run than the recommended one")
         sub.add_argument("--threads", type=_count, default=0, help="threads (default: one a core; fewer where other work keeps the cores busy)")
+        sub.add_argument("--guard", nargs="?", const="", metavar="SUITE", help="stop answers that break a must-never rule of the run's suite, or of another")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     sub.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
@@ -350,8 +353,26 @@ def _chat(arguments: argparse.Namespace) -> int:
     from lorikeet import machine, released
     from lorikeet.terminal_chat import chat
 
-    chat(released.find(arguments.target, arguments.unreleased, arguments.quantisation), machine.threads(arguments.threads))
+    served = released.find(arguments.target, arguments.unreleased, arguments.quantisation)
+    released.record_override(served, "chat")
+    chat(served, machine.threads(arguments.threads), _guard(arguments, served))
     return 0
+
+
+def _guard(arguments: argparse.Namespace, served: "Served") -> "Guard | None":
+    """The suite that answers pass before they are shown, and where what is stopped is logged; None without --guard."""
+    from lorikeet.engine.guarded import Guard
+    from lorikeet.suite import Suite, load_suite, suite_file
+    from lorikeet.yaml_file import read_model
+
+    if arguments.guard is None:
+        return None
+    log = (served.run_dir or Path()) / "guard.jsonl"
+    if arguments.guard:
+        return Guard(load_suite(suite_file(arguments.guard)), served.safe_reply, log)
+    if served.suite is None:
+        raise RecipeError(f"{served.path} has no suite of its own to guard it by", "name one: --guard FILE, or --guard first-aid")
+    return Guard(read_model(served.suite, Suite), served.safe_reply, log)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -360,7 +381,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     from lorikeet.serve.app import serve
 
     served = released.find(arguments.target, arguments.unreleased, arguments.quantisation)
-    serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), Terminal())
+    released.record_override(served, "serve")
+    guard = _guard(arguments, served)
+    serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), Terminal(), guard)
     return 0
 
 

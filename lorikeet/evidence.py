@@ -14,6 +14,8 @@ Severity = Literal["error", "warning", "note"]
 Verdict = Literal["approved", "blocked", "not-enough-evidence"]
 EVIDENCE = "evidence.json"
 RELEASE = "release.json"
+SUITE = "suite.json"
+"""Beside the release: the suite by which it was judged, with all that it stands on, for the guard of serving."""
 
 
 @dataclass(frozen=True)

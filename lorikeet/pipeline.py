@@ -13,7 +13,7 @@ from pathlib import Path
 from lorikeet import artifact, bases, machine, memory, processes
 from lorikeet.artifact import NOTES, RUN, Artifact, Json
 from lorikeet.errors import MachineError, RecipeError
-from lorikeet.evidence import RELEASE, Release, read_release
+from lorikeet.evidence import RELEASE, SUITE, Release, read_release
 from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import BENCHMARKS, UNQUANTISED, LoadedRecipe, resolved_text
 from lorikeet.weights import NAMED, Base, tensors_of
@@ -146,6 +146,7 @@ class _Work:
         exports = {q: inputs[f"export-{q}"] for q in self.wanted}
         audits = {q: inputs[f"audit-{q}"] for q in self.wanted}
         release(exports, audits, self.recipe.suite.name, self.recipe.recipe.audit.thresholds).write(folder)
+        (folder / SUITE).write_text(self.recipe.suite.model_dump_json(exclude={"also"}, indent=1), encoding="utf-8")
 
 
 def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
@@ -205,7 +206,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
         *(whole if r.export.merged else []),
         *(alone if r.export.adapter else []),
         *map(audited, work.wanted),
-        step("release", r.audit.thresholds.model_dump(), [f"{kind}-{q}" for q in work.wanted for kind in ("export", "audit")], work.release),
+        step("release", {**r.audit.thresholds.model_dump(), **suite}, [f"{kind}-{q}" for q in work.wanted for kind in ("export", "audit")], work.release),
     ]
 
 
@@ -424,6 +425,7 @@ def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | No
         "system": recipe.persona.system,
         "modes": {mode: recipe.persona.prompt(mode) for mode in recipe.persona.modes},
         "single_turn": recipe.persona.single_turn,
+        "safe_reply": recipe.persona.safe_reply,
         "suite": recipe.suite.name,
         "base": {"name": base.name, "source": Path(base.source).name, "fingerprint": base.fingerprint, "licence": base.licence},
     })  # fmt: skip

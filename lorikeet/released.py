@@ -4,13 +4,14 @@ Nothing is served here, and no model is opened; chat and serve ask `find` and ob
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorikeet.artifact import RUN, Json
 from lorikeet.errors import ModelError, RecipeError, RefusedError
-from lorikeet.evidence import RELEASE, FileVerdict, Release, read_release
+from lorikeet.evidence import RELEASE, SUITE, FileVerdict, Release, read_release
 from lorikeet.weights import gguf_file
 
 _CURE = "mend what the reasons name and run the recipe again; --unreleased serves it under a red banner"
@@ -38,6 +39,9 @@ class Served:
     modes: tuple[tuple[str, str], ...] = ()
     """Name of each mode, and the system turn in it."""
     single_turn: bool = False
+    safe_reply: str = ""
+    suite: Path | None = None
+    """The suite by which the release was judged."""
 
     def prompt(self, mode: str = "") -> str:
         """The system turn in a mode, by default the first; RecipeError for one that there is not."""
@@ -71,6 +75,24 @@ def find(target: Path, unreleased: bool, quantisation: str | None = None) -> Ser
     if not served.approved and not unreleased:
         raise RefusedError(f"{served.path} is not served: {served.verdict} ({'; '.join(served.reasons)})", _CURE)
     return served
+
+
+OVERRIDES = "unreleased.jsonl"
+
+
+def record_override(served: Served, command: str) -> None:
+    """Write down, in the run's folder or beside the file, that a file was taken which no release approves: when, by which command, and what the gate says."""
+    if served.approved:
+        return
+    document = {"timestamp": round(time.time()), "command": command, "file": served.path.name, "sha256": served.sha256, "verdict": served.verdict,
+                "reasons": list(served.reasons)}  # fmt: skip
+    place = (served.run_dir or served.path.resolve().parent) / OVERRIDES
+    try:
+        with place.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(document, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise RefusedError(f"{place} cannot be written, and taking an unreleased file has to be recorded: {error.strerror}",
+                           "take a copy of the file in a folder of your own") from error  # fmt: skip
 
 
 def _from_run(folder: Path, unreleased: bool, quantisation: str | None) -> Served:
@@ -145,6 +167,8 @@ def _judged(path: Path, releases: Sequence[Release], folder: Path, expected: Fil
         run_dir=folder if persona else None,
         modes=_modes(persona),
         single_turn=persona.get("single_turn") is True,
+        safe_reply=_text(persona, "safe_reply"),
+        suite=_suite(folder, persona),
     )
 
 
@@ -181,6 +205,12 @@ def _run_document(folder: Path) -> dict[str, Json]:
     if not isinstance(document, dict):
         raise ModelError(f"{path} is not a run's document", "run the recipe again, which writes it anew")
     return document
+
+
+def _suite(folder: Path, document: dict[str, Json]) -> Path | None:
+    named = _text(document, "release")
+    path = folder / Path(named).parent.name / SUITE
+    return path if named and path.is_file() else None
 
 
 def _text(document: dict[str, Json], key: str) -> str:

@@ -173,6 +173,7 @@ class Persona(Strict):
     greeting: str = ""
     notice: str = Field("", description="what the assistant is not; shown permanently")
     examples: list[str] = []
+    safe_reply: str = Field("", description="said in place of an answer that the guard stops; where it is left out, a plain one of ours")
 
     def prompt(self, mode: str = "") -> str:
         """The system turn in a mode; without one, the plain system turn."""

@@ -5,6 +5,7 @@ import sys
 
 from lorikeet.conversation import Message, system_turn
 from lorikeet.engine import Prompt, Sampling
+from lorikeet.engine.guarded import Guard, GuardedServer
 from lorikeet.engine.server import LlamaServer
 from lorikeet.errors import ModelError, RecipeError
 from lorikeet.released import Served
@@ -13,19 +14,22 @@ ANSWER_TOKENS = 512
 _RED, _DIM, _PLAIN = "\x1b[1;37;41m", "\x1b[2m", "\x1b[0m"
 
 
-def chat(served: Served, threads: int) -> None:
+def chat(served: Served, threads: int, guard: Guard | None = None) -> None:
     """Talk until /quit, Ctrl-D or Ctrl-C at the prompt, or the end of the piped questions.
 
-    /reset forgets what was said; /mode NAME changes the persona's mode.
+    /reset forgets what was said; /mode NAME changes the persona's mode. guard: rules that answers pass before they are shown.
     """
-    engine = LlamaServer(served.path, threads, slots=1)
+    server = LlamaServer(served.path, threads, slots=1)
+    engine = GuardedServer(server, guard) if guard else server
     try:
         talk(served, engine)
     finally:
         engine.close()
+        if isinstance(engine, GuardedServer) and engine.fired:
+            print(f"{engine.fired} answers were stopped; see {guard.log if guard else ''}", file=sys.stderr)
 
 
-def talk(served: Served, engine: LlamaServer) -> None:
+def talk(served: Served, engine: LlamaServer | GuardedServer) -> None:
     """The chat itself. Answers go to standard output, everything else there too only where somebody is typing."""
     typing = sys.stdin.isatty()
     _greet(served, typing)
@@ -46,7 +50,7 @@ def talk(served: Served, engine: LlamaServer) -> None:
             said = _turn(engine, opening if served.single_turn else said, question, typing)
 
 
-def _turn(engine: LlamaServer, said: Prompt, question: str, typing: bool) -> Prompt:
+def _turn(engine: LlamaServer | GuardedServer, said: Prompt, question: str, typing: bool) -> Prompt:
     """One question answered; returns what has been said so far. An answer that was stopped counts as far as it went."""
     prompt: Prompt = [*said, Message("user", question)]
     answer, ended = "", "\n"

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lorikeet.conversation import Role
 from lorikeet.engine import Sampling
+from lorikeet.engine.guarded import FIRED, Guard, GuardedServer
 from lorikeet.engine.server import LlamaServer
 from lorikeet.errors import LorikeetError, MachineError
 from lorikeet.progress import Progress
@@ -79,6 +80,8 @@ def _answer(served: Served, engine: Model, message: str, history: Sequence[dict[
             for chunk in chunks:
                 for choice in chunk["choices"]:
                     text += choice["delta"].get("content") or ""
+                    if choice["finish_reason"] == FIRED:
+                        text, speed = (choice["delta"].get("content") or "").strip(), "stopped by the guard"
                     if choice["finish_reason"] == "length":
                         speed = "cut short, "
                 if "timings" in chunk:
@@ -149,12 +152,16 @@ def mount(app: FastAPI, served: Served, engine: Model, key: str | None) -> FastA
     return app
 
 
-def serve(served: Served, host: str, port: int, key: str | None, threads: int, progress: Progress) -> None:
-    """Answer until interrupted. LorikeetError for an open door without a key, and for a port that cannot be had."""
+def serve(served: Served, host: str, port: int, key: str | None, threads: int, progress: Progress, guard: Guard | None = None) -> None:
+    """Answer until interrupted. guard: rules that answers pass before they are shown.
+
+    LorikeetError for an open door without a key, and for a port that cannot be had.
+    """
     api.check_door(host, key)
     with _listening(host, port) as door:
         progress.say(f"loading {served.path.name}")
-        engine = LlamaServer(served.path, threads)
+        server = LlamaServer(served.path, threads)
+        engine = GuardedServer(server, guard) if guard else server
         app = mount(api.create(served, engine, host=host, key=key), served, engine, key)
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         progress.say(f"{served.title}: {address} (page), {address}/v1 (OpenAI-compatible API, model {served.name}); Ctrl-C ends it")
@@ -164,6 +171,8 @@ def serve(served: Served, host: str, port: int, key: str | None, threads: int, p
                 uvicorn.Server(config).run(sockets=[door])
         finally:
             engine.close()
+            if isinstance(engine, GuardedServer) and guard:
+                progress.say(f"{engine.fired} answers were stopped" + (f"; see {guard.log}" if engine.fired else ""))
 
 
 def _listening(host: str, port: int) -> socket.socket:
