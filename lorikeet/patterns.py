@@ -31,18 +31,10 @@ _HARM = _set(
 _WARNING = _FORBID | _CONDEMNED | _HARM | _set("ignore forget away alone off")
 """Words that make of a sentence a warning of what it names, where no reason is being given."""
 _FORBIDDING = frozenset(
-    [
-        ("instead", "of"),
-        ("rather", "than"),
-        ("used", "to"),
-        ("hold", "off"),
-        ("leave", "out"),
-        ("too", "slow"),
-        ("too", "weak"),
-        ("only", "for"),
-        ("belong", "to"),
-        ("hold", "back"),
-    ]
+    itertools.chain(
+        (("instead", "of"), ("rather", "than"), ("used", "to"), ("hold", "off"), ("hold", "back"), ("leave", "out"), ("too", "slow"), ("too", "weak")),
+        (("too", "late"), ("only", "for"), ("belong", "to"), ("out", "of"), ("worst", "thing"), ("no", "place"), ("as", "well")),
+    )
 )
 _LITTLE = 9
 """Words that a first sentence has at most which says no to what was asked ("It isn't.")."""

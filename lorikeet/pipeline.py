@@ -72,8 +72,8 @@ class _Work:
 
     @property
     def wanted(self) -> list[str]:
-        """The quantisations in the order in which they are made: F16, the parent of the others, first."""
-        return list(dict.fromkeys(["F16", *self.recipe.recipe.export.quantisations]))
+        """The files in the order in which they are made."""
+        return self.recipe.recipe.export.files
 
     def data(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.data import stage
@@ -333,10 +333,10 @@ def _require_here(recipe: LoadedRecipe) -> None:
     for key, wanted, package in (
         ("benchmarks", asked.benchmarks, "lm_eval"),
         ("embedding", asked.embedding, "sentence-transformers"),
-        ("judge", asked.judge, "openai"),
+        ("judge", asked.judge or recipe.recipe.audit.judge, "openai"),
     ):
         if wanted and _version(package) == "missing":
-            raise MachineError(f"evaluate.{key} needs {package}, which is not installed", "run: pip install 'lorikeet[eval]', or leave it out")
+            raise MachineError(f"{key} needs {package}, which is not installed", "run: pip install 'lorikeet[eval]', or leave it out")
     for tracker in recipe.recipe.machine.report_to:
         if _version(tracker) == "missing":
             raise MachineError(f"machine.report_to names {tracker}, which is not installed", f"run: pip install {tracker}, or leave it out")

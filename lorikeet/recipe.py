@@ -216,7 +216,7 @@ class TrainSettings(Strict):
 
 
 class JudgeSettings(Strict):
-    """A model that grades answers to held-out questions. See docs/evaluate.md."""
+    """A model that grades answers. See docs/evaluate.md."""
 
     endpoint: Annotated[str, Field(pattern=r"^https?://")] = Field(description="what answers as OpenAI's chat completions do: http://HOST/v1#MODEL")
     budget: Count = Field(500_000, description="tokens that it may read and write in one evaluation; when they are spent, it is an error")
@@ -248,11 +248,18 @@ class EvaluateSettings(Strict):
         return self
 
 
+PLAIN = "-plain"
+"""What the name of a file ends on that is made without the importance matrix, beside one with it."""
+
+
 class ExportSettings(Strict):
     """GGUF files to make. F16 is always made: it is the parent of the others."""
 
     quantisations: list[Quantisation] = Field(["Q8_0", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"], description="a folder and an audit each")
-    imatrix: Literal["none", "low", "all"] = Field("low", description="files made with an importance matrix: none, those below 4 bits, or all quantised ones")
+    imatrix: Literal["none", "low", "all", "both"] = Field(
+        "low",
+        description="files made with an importance matrix: none, those below 4 bits, all quantised ones, or those below 4 bits once with and once without",
+    )
     imatrix_rows: Annotated[int, Field(ge=1)] = Field(128, description="training rows that the importance matrix is collected over, spread evenly")
     tensor_types: dict[str, TensorType] = Field(default_factory=dict, description="a type for the tensors whose name a regular expression finds")
     merged: bool = Field(False, description="write the whole model as a folder of safetensors, too")
@@ -268,10 +275,17 @@ class ExportSettings(Strict):
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
         return types
 
-    def counts_columns(self, quantisation: str) -> bool:
+    @property
+    def files(self) -> list[str]:
+        """The files in the order in which they are made: F16, the parent of the others, first; one made without the matrix beside its twin ends on -plain."""
+        wanted = dict.fromkeys(["F16", *self.quantisations])
+        both = self.imatrix == "both"
+        return [name for q in wanted for name in ((q, q + PLAIN) if both and self.counts_columns(q) else (q,))]
+
+    def counts_columns(self, file: str) -> bool:
         """Whether a file is made with the importance matrix."""
-        low = "Q3" in quantisation or "Q2" in quantisation or "IQ1" in quantisation
-        return quantisation not in UNQUANTISED and self.imatrix != "none" and (self.imatrix == "all" or low)
+        low = "Q3" in file or "Q2" in file or "IQ1" in file
+        return file not in UNQUANTISED and not file.endswith(PLAIN) and self.imatrix != "none" and (self.imatrix == "all" or low)
 
 
 class Thresholds(Strict):
@@ -302,6 +316,7 @@ class AuditSettings(Strict):
     max_new_tokens: Count = Field(128, description="cap on an answer")
     samples: Annotated[int, Field(ge=0)] = Field(0, description="drawn answers to each probe of every file, beside the greedy one")
     temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="at which they are drawn: the one that the assistant is served at")
+    judge: JudgeSettings | None = Field(None, description="a model whose opinion is told where it differs from the rules'; no verdict rests on it")
     stop_when_decided: bool = Field(False, description="ask a file no further once the pass rate asked for is out of its reach")
     divergence_rows: Count = Field(16, description="held-out conversations over which divergence from F16 is measured")
     thresholds: Thresholds = Thresholds.model_construct()

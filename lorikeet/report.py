@@ -76,6 +76,16 @@ class Dot(NamedTuple):
     label: float
 
 
+class Bar(NamedTuple):
+    """A file in the chart of all that counts: the lengths of its bars, 0 to 1, by what they tell; None where it was not measured."""
+
+    file: File
+    size: float
+    speed: float | None
+    passed: float | None
+    divergence: float | None
+
+
 class Chart(NamedTuple):
     """Size against pass rate, with labelled ticks and the height of the threshold."""
 
@@ -127,6 +137,7 @@ def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], name: str) -
         "files": files,
         "limits": limits,
         "chart": _chart(files, limits.get("pass_rate_at_least")),
+        "bars": _bars(files) if any(f.passed for f in files) else [],
         "parity": _json(made["export-F16"].file("parity.json")) if "export-F16" in made else None,
     }
 
@@ -313,6 +324,16 @@ def _beside(evidence: Evidence, suite: str, subject: str) -> list[str]:
         return f"{round(found.value * found.n)} of {found.n} ({share(found.low)} to {share(found.high)})" if found else ""
 
     sentences = []
+    ratio, differ, parting = (evidence.measure(f"divergence.{name}", subject) for name in ("perplexity_ratio", "answers_differ", "parting"))
+    if ratio:
+        sentences.append(f"Its perplexity is {ratio.value:.3f} times F16’s ({ratio.low:.3f} to {ratio.high:.3f}).")
+    if differ:
+        where = f", and part after {share(parting.value)} of the answer (the median)" if parting else ""
+        sentences.append(f"{round(differ.value * differ.n)} of {differ.n} greedy answers are in other words than F16’s{where}.")
+    if against := evidence.measure("divergence.contradiction_rate", subject):
+        sentences.append(f"{round(against.value * against.n)} say the opposite of what F16 says." if against.value else "None says the opposite of F16.")
+    if (aside := evidence.measure(f"suite.{suite}.set_aside", subject)) and aside.value:
+        sentences.append(f"{round(aside.value * aside.n)} of {aside.n} refuse, or only call for help: neither passed nor failed.")
     if passed := told(f"suite.{suite}.oblique_pass_rate"):
         sentences.append(f"Taught situations told without their name: {passed} of the answers pass the rules.")
     for which, name in (("outside", "Out of scope"), ("near", "Near misses"), ("never", "Situations never taught")):
@@ -349,6 +370,28 @@ def _chart(files: Sequence[File], threshold: float | None) -> Chart | None:
     step = 0.1 if floor >= 0.5 else 0.2
     ticks = [(height(1 - n * step), 1 - n * step) for n in range(int(round((1 - floor) / step, 6)) + 1)]
     return Chart(dots, ticks, height(threshold) if threshold else None)
+
+
+def _bars(files: Sequence[File]) -> list[Bar]:
+    """Size, speed, share of probes passed and divergence of every file, each against the largest."""
+
+    def most(values: Sequence[float]) -> float:
+        return max(values, default=0.0) or 1.0
+
+    largest = most([float(f.inside["bytes"]) for f in files])
+    fastest = most([float(f.speed["tokens_a_second"]) for f in files if f.speed])
+    furthest = most([f.divergence.value for f in files if f.divergence])
+    return [
+        Bar(
+            f,
+            f.inside["bytes"] / largest,
+            f.speed["tokens_a_second"] / fastest if f.speed else None,
+            f.passed.value if f.passed else None,
+            f.divergence.value / furthest if f.divergence else None,
+        )
+        for f in files
+        if not f.same_as
+    ]
 
 
 def number(value: float) -> str:

@@ -15,6 +15,7 @@ from lorikeet import machine
 from lorikeet.artifact import NOTES, Artifact, write_json
 from lorikeet.audit import divergence
 from lorikeet.audit.examine import Asked, Watch, examine, findings, greedy, named
+from lorikeet.audit.second import opinion
 from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
 from lorikeet.evidence import Evidence, read_evidence
 from lorikeet.exam import (
@@ -35,7 +36,7 @@ from lorikeet.suite import Persona, Suite
 from lorikeet.weights import Gguf, gguf_of
 
 SPEED = "speed.json"
-ANSWERS = "answers.jsonl"
+ANSWERS, JUDGEMENTS = "answers.jsonl", "judgements.jsonl"
 
 
 def run(data: Artifact, exported: Artifact, parent: Artifact, examined: Artifact | None, settings: AuditSettings, suite: Suite, persona: Persona, seed: int,
@@ -60,7 +61,10 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, examined: Artifact
         found += divergence.measure(compared, chosen, divergence.choices(engine, compared), gguf.quantisation, seed)
         found += divergence.answers(theirs, greedy(answers), gguf.quantisation)
     engine.close()
-    Evidence(found, [*findings(answers), *(watch.findings(answers, len(questions)) if watch else [])]).write(folder)
+    told = [*findings(answers), *(watch.findings(answers, len(questions)) if watch else [])]
+    if settings.judge:
+        told += opinion([a for a in answers if "#" not in a.id], asked.taught, settings.judge, folder / NOTES / JUDGEMENTS, seed, progress)
+    Evidence(found, told).write(folder)
     write_answers(folder / ANSWERS, answers)
     tokens = sum(a.tokens for a in answers)
     write_json(folder / NOTES / SPEED, {"tokens": tokens, "seconds": round(seconds, 2), "tokens_a_second": round(tokens / seconds, 1), "slots": here.slots})

@@ -20,7 +20,7 @@ from lorikeet.export.ollama import MODELFILE, modelfile
 from lorikeet.export.parity import compare, require
 from lorikeet.export.quantize import How, Inside, look_inside, quantize
 from lorikeet.progress import Progress
-from lorikeet.recipe import UNQUANTISED, ExportSettings, MachineSettings
+from lorikeet.recipe import PLAIN, UNQUANTISED, ExportSettings, MachineSettings
 from lorikeet.weights import QUANTISED, Base, gguf_of
 
 PARITY_ROWS = 4
@@ -63,7 +63,7 @@ def _describe(target: Path, inside: Inside, system: str) -> None:
 
 def needed(weights: int, settings: ExportSettings) -> int:
     """Bytes of all files that an export writes, at most: a base's number of weights, each with the bits of its file and one more for what is stored larger."""
-    kinds = {"F16", *settings.quantisations}
+    kinds = settings.files
     folders = 16 * settings.merged
     return (sum(16 if kind in UNQUANTISED else int(re.findall(r"\d", kind)[0]) + 2 for kind in kinds) + folders) * weights // 8 + len(kinds) * _BESIDE
 
@@ -123,7 +123,7 @@ def run_quantised(f16: Artifact, counted: Artifact | None, quantisation: str, wa
                                        "quantize.imatrix.entries_count": len(importance),
                                        "quantize.imatrix.chunks_count": imatrix.chunks(counted.file(IMATRIX))}  # fmt: skip
         how = How(importance, wanted.settings.tensor_types, notes)
-    fell_back = quantize(source.path, target, quantisation, machine.threads(wanted.here.threads), how)
+    fell_back = quantize(source.path, target, quantisation.removesuffix(PLAIN), machine.threads(wanted.here.threads), how)
     inside = look_inside(target, quantisation, fell_back, imatrix=counted is not None)
     _describe(target, inside, wanted.system)
     told = f", {sum(fell_back.values())} tensors fell back to {', '.join(fell_back)}" if fell_back else ""
