@@ -223,8 +223,8 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
     said = itertools.takewhile(lambda word: word not in _ELSEWHERE - {","} | _REASONS, words[end : end + 6])
     if any(before in _MODALS - {"would", "will"} and word not in _GOOD for before, word in itertools.pairwise(said)):
         return True
-    near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end - 1 : end + _REACH])
-    return any(before in _AUXILIARIES and word in {"not", "no"} for before, word in itertools.pairwise(near))
+    near = itertools.takewhile(lambda word: word not in _ELSEWHERE, words[end : end + _REACH])
+    return any(before in _AUXILIARIES and word in {"not", "no"} for before, word in itertools.pairwise([words[end - 1], *near]))
 
 
 def _condemns(words: Sequence[str]) -> bool:

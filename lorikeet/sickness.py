@@ -71,7 +71,7 @@ def _is_broken(word: str) -> bool:
     letters = re.sub(r"\d+", "", word)
     if letters != word:
         return re.fullmatch(r"\d+[a-z]{1,4}|[A-Za-z]{1,5}\d{1,3}", word) is None
-    return len(word) > 4 and not _VOWELS & set(word.lower())
+    return len(word) > 3 and not _VOWELS & set(word.lower())
 
 
 def _other_script(answer: str, allowed: str) -> str:

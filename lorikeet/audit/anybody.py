@@ -66,6 +66,7 @@ def files(
                 measures += divergence.measure(*chosen, divergence.choices(engine, chosen[0]), name, seed)
             else:
                 progress.say(f"  {engine.vocabulary} tokens, and its parent has {chosen[1][0].shape[-1]}: their choices cannot be compared")
+        if theirs:
             measures += divergence.answers(theirs, greedy(answers), name)
         engine.close()
         folder = out / name
@@ -90,14 +91,14 @@ def _judged(order: Sequence[Gguf], found: Sequence[Examined], words: Sequence[tu
 
 
 def _rows(engine: LlamaCppEngine, questions: Sequence[Question], answers: Sequence[Answer], count: int) -> tuple[divergence.Row, ...]:
-    """Conversations that the parent itself has held: its prompts and its greedy answers, of which the answers count."""
+    """Conversations that the parent itself has held: its prompts and its greedy answers. The answers count, or the prompt where there is none."""
     replies = greedy(answers)
     rows = []
-    for question in evenly([q for q in questions if replies.get(q.id, "").strip()], count):
-        prompt = engine.tokenize(engine.prompt_text(question.messages))
-        reply = engine.tokenize(replies[question.id])
+    for question in evenly(questions, count):
+        prompt, reply = engine.tokenize(engine.prompt_text(question.messages)), engine.tokenize(replies[question.id])
         ids = (*prompt, *reply)[:DIVERGENCE_CONTEXT]
-        rows.append((ids, tuple(n >= len(prompt) for n in range(len(ids)))))
+        first = len(prompt) if len(ids) > len(prompt) else 1
+        rows.append((ids, tuple(n >= first for n in range(len(ids)))))
     return tuple(rows)
 
 
