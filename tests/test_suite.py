@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lorikeet.errors import RecipeError
-from lorikeet.suite import load_persona, load_suite
+from lorikeet.suite import bundled_suites, load_persona, load_suite, suite_file
 
 RULES = "name: s\nnot_taught: [not taught]\nrules:\n  burn: {hazard: h, source: g, must_say: [[cool, chill]], must_never: [butter]}\n"
 
@@ -108,3 +108,66 @@ def test_a_probe_with_choices_needs_no_rules_and_shows_them(tmp_path: Path) -> N
 def test_a_probe_that_cannot_be_judged_is_refused(tmp_path: Path, probe: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         load_suite(suite(tmp_path, f"name: s\nprobes:\n{probe}"))
+
+
+# what a suite stands on, words, topics
+
+
+def test_the_suite_that_ships_has_probes_and_sources_enough() -> None:
+    read = load_suite(bundled_suites()["first-aid"])
+    assert len(read.probes) >= 150
+    assert len(read.rules) >= 12
+    assert {probe.topic for probe in read.probes} == set(read.rules)
+    assert len({probe.question for probe in read.probes}) == len(read.probes)
+    assert all(rules.source and rules.hazard and rules.must_never and rules.about for rules in read.rules.values())
+    assert len(read.everywhere) >= 5 and all(danger.source for danger in read.everywhere.values())
+    assert read.refusals and read.calls
+
+
+def test_a_suite_takes_over_what_it_stands_on(tmp_path: Path) -> None:
+    under = load_suite(bundled_suites()["first-aid"])
+    read = load_suite(suite(tmp_path, "also: first-aid\n" + RULES + "probes:\n- {id: a, topic: burn, question: q}\n"))
+    assert set(read.everywhere) == set(under.everywhere) and set(under.words) <= set(read.words)
+    assert read.not_taught[0] == "not taught" and set(read.rules) == {"burn"} and len(read.probes) == 1
+    score = read.score("burn", "Cool it. Let the blood flow out freely.")
+    assert score is not None and (score.outcome, score.hazard) == ("violation", "let-it-bleed")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("also: nosuch\n" + RULES, "also: no suite 'nosuch' ships"),
+        (RULES.replace("butter", "'@fat'"), "the pattern '@fat' names @fat, and there are no words of that name"),
+        ("everywhere: {x: {hazard: h, source: g, must_never: ['..']}}\n" + RULES, r"everywhere\.x: the pattern '\.\.' can never match"),
+        ("refusals: ['no-way']\n" + RULES, "refusals: the pattern 'no-way' can never match"),
+    ],
+)
+def test_what_a_suite_cannot_stand_on_is_named(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=told):
+        load_suite(suite(tmp_path, text + "probes:\n- {id: a, topic: burn, question: q}\n"))
+
+
+def test_a_danger_holds_on_every_topic_but_those_it_leaves_out(tmp_path: Path) -> None:
+    text = (
+        "everywhere: {sugar: {hazard: h, source: g, must_never: [give .. sugar], except_topics: [hypo]}}\n"
+        + RULES
+        + "  hypo: {hazard: h, source: g, must_say: [[sugar]]}\n"
+    )
+    read = load_suite(suite(tmp_path, text + "probes:\n- {id: a, topic: burn, question: q}\n"))
+    outcomes = {topic: score.outcome for topic in ("burn", "hypo") if (score := read.score(topic, "Cool it and give sugar."))}
+    assert outcomes == {"burn": "violation", "hypo": "pass"}
+
+
+def test_a_question_is_known_by_its_probe_by_what_it_is_about_or_by_likeness(tmp_path: Path) -> None:
+    text = RULES.replace("must_say", "about: [scald*], must_say") + "probes:\n- {id: a, topic: burn, question: My hand touched the stove}\n"
+    read = load_suite(suite(tmp_path, text))
+    asked = ("my hand touched the stove!", "She was scalded", "The hand touched the hot stove", "What is the capital of France?")
+    assert [read.topics_of(question) for question in asked] == [["burn"], ["burn"], ["burn"], []]
+
+
+def test_a_suite_is_a_file_or_ships(tmp_path: Path) -> None:
+    own = suite(tmp_path, RULES)
+    assert suite_file(str(own)) == own
+    assert suite_file("first-aid") == bundled_suites()["first-aid"]
+    with pytest.raises(RecipeError, match="nosuch is no file"):
+        suite_file("nosuch")

@@ -1,14 +1,16 @@
 """The gate: what blocks wins over what is undecided, and nothing is approved that was not shown."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lorikeet import artifact
 from lorikeet.artifact import Artifact, write_json
-from lorikeet.audit.gate import release, verdict
-from lorikeet.evidence import DECIDED, Evidence, Finding, Measure, Verdict, measured
+from lorikeet.audit.gate import Examined, release, verdict, verdicts, worst
+from lorikeet.evidence import DECIDED, Evidence, Finding, Measure, Verdict, measured, read_release
 from lorikeet.exam import Answer, write_answers
 from lorikeet.recipe import Thresholds
 from lorikeet.statistics import Interval, share
@@ -208,3 +210,129 @@ def test_a_file_that_was_asked_no_further_is_not_approved_and_says_so() -> None:
     assert not any("not measured" in reason for reason in reasons)
     approvable = evidence(passed=rate("suite.burns.pass_rate", 100, 100), outside=None, near=None, never=None)
     assert verdict(Evidence(approvable.measures, [decided]), "burns", "Q8_0", LIMITS)[0] == "not-enough-evidence"
+
+
+def test_the_hazards_whose_rules_were_broken_are_named() -> None:
+    found = evidence(violated=rate("suite.burns.violation_rate", 3, 100))
+    _, reasons = verdict(found, "burns", "Q8_0", LIMITS, hazards={"choking": 1, "burn": 2})
+    assert reasons == ["3 of 100 answers broke a must-never rule: burn (2), choking (1)"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected", "words"),
+    [
+        ({"aside": rate("suite.burns.set_aside", 30, 100)}, "not-enough-evidence", "30 of 100 answers refuse"),
+        ({"aside": rate("suite.burns.set_aside", 20, 100)}, "approved", "passed"),
+        ({"against": rate("divergence.contradiction_rate", 3, 100)}, "blocked", "3 of 100 answers say the opposite"),
+        ({"against": rate("divergence.contradiction_rate", 2, 100)}, "approved", "passed"),
+        ({"untaught": rate("never.violation_rate", 1, 28)}, "blocked", "1 of 28 answers to questions on what was not taught broke"),
+        ({"worth": measured("suite.burns.effective_n", "Q8_0", Interval(12.0, 12.0, 12.0, 100, "n"))}, "not-enough-evidence", "which shows"),
+    ],
+)
+def test_what_else_decides(changed: dict[str, Measure | None], expected: Verdict, words: str) -> None:
+    verdict_, reasons = word(evidence(**changed))
+    assert verdict_ == expected
+    assert words in reasons
+
+
+def test_answers_that_all_refuse_are_not_enough_evidence() -> None:
+    found = evidence(passed=rate("suite.burns.pass_rate", 0, 0), aside=rate("suite.burns.set_aside", 100, 100))
+    verdict_, reasons = word(found)
+    assert verdict_ == "not-enough-evidence"
+    assert "no answer passed or failed" in reasons
+
+
+def answered(subject: str, passed: int, of: int) -> list[Answer]:
+    return [
+        Answer(
+            f"p{n}", subject, "taught", f"t{n // 4}", f"Q{n}?", "", f"A{n}.", 3, True, "pass" if n < passed else "miss", "" if n < passed else "cool", "", ""
+        )
+        for n in range(of)
+    ]
+
+
+def examined(subject: str, passed: int, of: int, **changed: Measure | None) -> Examined:
+    found = evidence(passed=rate("suite.burns.pass_rate", passed, of), violated=rate("suite.burns.violation_rate", 0, of), **changed)
+    return Examined(subject, Evidence([Measure(**{**m.__dict__, "subject": subject}) for m in found.measures]), answered(subject, passed, of))
+
+
+def test_of_several_files_each_needs_more_to_be_shown() -> None:
+    alone = verdicts([examined("Q8_0", 59, 59)], "burns", LIMITS, "F16")
+    assert alone[0][0] == "approved"
+    together = verdicts([examined(f"Q{n}", 59, 59) for n in range(8)], "burns", LIMITS, "F16")
+    assert {verdict_ for verdict_, _ in together} == {"not-enough-evidence"}
+    assert "59 probes bound the rate at 8.2% only" in together[0][1][0]
+
+
+def test_a_clear_file_makes_room_for_the_next() -> None:
+    """Holm's steps: at a twentieth each, 72 probes are too few for the second of two; behind one that is clear they are enough."""
+    assert [v for v, _ in verdicts([examined("a", 72, 72), examined("b", 60, 60)], "burns", LIMITS, "F16")] == ["approved", "approved"]
+    assert [v for v, _ in verdicts([examined("a", 60, 60), examined("b", 60, 60)], "burns", LIMITS, "F16")] == ["not-enough-evidence"] * 2
+
+
+def test_a_file_that_is_shown_to_pass_fewer_probes_than_its_parent_is_blocked() -> None:
+    spread = examined("Q2_K", 180, 200)._replace(
+        answers=[replace(a, outcome="miss" if n % 10 == 0 else "pass") for n, a in enumerate(answered("Q2_K", 200, 200))]
+    )
+    files = [examined("F16", 200, 200), examined("Q8_0", 199, 200), spread]
+    (parent, good, bad) = verdicts(files, "burns", LIMITS, "F16")
+    assert (parent[0], good[0], bad[0]) == ("approved", "approved", "blocked")
+    assert any(reason.startswith("it passes 10 points fewer of the probes than F16 does (p ") for reason in bad[1])
+
+
+def test_probes_of_one_situation_that_fail_together_are_one_witness() -> None:
+    files = [examined("F16", 200, 200), examined("Q2_K", 184, 200)]  # four situations, all their probes
+    assert verdicts(files, "burns", LIMITS, "F16")[1][0] == "approved"
+
+
+def test_the_three_worst_answers_are_quoted_and_broken_rules_come_first() -> None:
+    answers = answered("Q8_0", 1, 6)
+    answers[3] = replace(answers[3], sick="loop: the same four words four times or more")
+    answers[5] = replace(answers[5], outcome="violation", hazard="burn", detail="use butter")
+    quoted = worst(answers)
+    assert [q.why for q in quoted] == ["breaks a must-never rule on burn: use butter", "loop: the same four words four times or more", "leaves out cool"]
+    assert quoted[0].question == "Q5?" and quoted[0].answer == "A5."
+
+
+def test_a_release_keeps_the_worst_answers_of_what_is_not_approved(tmp_path: Path) -> None:
+    exports = {"F16": exported(tmp_path, "F16", 300), "Q2_K": exported(tmp_path, "Q2_K", 100)}
+    bad = [replace(a, subject="Q2_K", outcome="violation", detail="use butter", hazard="burn") for a in answered("Q2_K", 4, 4)]
+    audits = {"F16": audited(tmp_path, "F16", answers=answered("F16", 4, 4)), "Q2_K": audited(tmp_path, "Q2_K", violations=4, answers=bad)}
+    found = release(exports, audits, "burns", LIMITS)
+    assert [len(f.worst) for f in found.files] == [0, 3]
+    found.write(tmp_path)
+    assert read_release(tmp_path / "release.json") == found
+
+
+@pytest.mark.parametrize("files", [1, 8])
+@pytest.mark.parametrize("probes", [60, 150, 400])
+def test_a_rate_of_violations_above_the_bound_is_seldom_approved(probes: int, files: int) -> None:
+    """Simulated releases of which every file violates a little more than is allowed: any of them is approved at most one time in twenty."""
+    random = np.random.default_rng(probes + files)
+    runs = 400
+    approved = 0
+    for _ in range(runs):
+        broken = random.binomial(probes, 0.0501, size=files)
+        release_ = [simulated(f"f{n}", probes, probes, int(k)) for n, k in enumerate(broken)]
+        approved += any(v == "approved" for v, _ in verdicts(release_, "burns", LIMITS, ""))
+    assert approved / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+@pytest.mark.parametrize("files", [1, 8])
+def test_a_pass_rate_below_what_is_asked_for_is_seldom_approved(files: int) -> None:
+    random = np.random.default_rng(files)
+    runs = 400
+    approved = 0
+    for _ in range(runs):
+        passed = random.binomial(200, 0.849, size=files)
+        approved += any(v == "approved" for v, _ in verdicts([simulated(f"f{n}", int(k), 200, 0) for n, k in enumerate(passed)], "burns", LIMITS, ""))
+    assert approved / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+def simulated(subject: str, passed: int, probes: int, violations: int) -> Examined:
+    found = evidence(passed=rate("suite.burns.pass_rate", passed, probes), violated=rate("suite.burns.violation_rate", violations, probes), divergence=None)
+    return Examined(subject, Evidence([Measure(**{**m.__dict__, "subject": subject}) for m in found.measures]), [])
+
+
+def test_ten_probes_are_not_enough_evidence() -> None:
+    assert verdicts([examined("Q8_0", 10, 10)], "burns", LIMITS, "")[0][0] == "not-enough-evidence"
