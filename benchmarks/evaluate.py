@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from base_gguf import base_files
+
 SUITE = Path(__file__).parent.parent / "recipes" / "first-aid"
 BATCHES = (1, 4, 16, 64)
 WRITTEN, SLOTS = 64, 16
@@ -63,16 +65,6 @@ def peer(arc: Path, questions: int, batch: int) -> dict[str, Any]:
 
     benchmark = _asked(arc, questions)
     return _weighed(HFLM(pretrained=str(_base().path), dtype="float32", device="cpu", batch_size=batch), benchmark)
-
-
-def _file(folder: Path) -> Path:
-    """The default base as Q8_0, made as an export makes it."""
-    from lorikeet.export import merge, quantize
-
-    base = _base().path
-    merge.main(base, base, folder / "F16.gguf", "base")
-    quantize.quantize(folder / "F16.gguf", folder / "Q8_0.gguf", "Q8_0", 2)
-    return folder / "Q8_0.gguf"
 
 
 def _written(slots: int, file: Path, probes: int) -> dict[str, Any]:
@@ -130,7 +122,7 @@ def main() -> None:
     best = min(tried, key=lambda batch: tried[batch])
     samples: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
-        file = _file(Path(folder))
+        (file,) = base_files(Path(folder), ["Q8_0"])
         for _ in range(repeats):
             for side, found in samples.items():
                 found.append(run(side, arguments.arc, questions, best) if side in ("ours", "peer") else run(side, file, probes))

@@ -330,7 +330,7 @@ def _beside(evidence: Evidence, suite: str, subject: str) -> list[str]:
     if differ:
         where = f", and part after {share(parting.value)} of the answer (the median)" if parting else ""
         sentences.append(f"{round(differ.value * differ.n)} of {differ.n} greedy answers are in other words than F16’s{where}.")
-    if against := evidence.measure("divergence.contradiction_rate", subject):
+    if ratio and (against := evidence.measure("divergence.contradiction_rate", subject)):
         sentences.append(f"{round(against.value * against.n)} say the opposite of what F16 says." if against.value else "None says the opposite of F16.")
     if (aside := evidence.measure(f"suite.{suite}.set_aside", subject)) and aside.value:
         sentences.append(f"{round(aside.value * aside.n)} of {aside.n} refuse, or only call for help: neither passed nor failed.")
