@@ -1,8 +1,9 @@
 """What examining quantised files costs: seven files of the default base, 150 probes of up to 120 tokens each, greedy, against the engine's own speed.
 
-The engine's own: llama.cpp decoding as many sequences at a time as the audit has slots, all of them full, and nothing else: no prompts, no choice of tokens, no
-judging. `ratio` is the audit's tokens a second, written answers over all the time it took, to that, file by file in turn; 1 would be an audit that costs
-nothing but the answers. Shared system prompts are read once a file. Smaller answers cost less; these run to their cap, since the base was not tuned.
+The engine's own: llama.cpp reading as many tokens of prompts in full batches, and writing as many with all its slots full, and nothing else: no
+choice of tokens, no judging, no slot that waits for the last answer. `ratio` is the time that this takes to the time that the audit took, file by file in
+turn; 1 would be slots that are always full. `written_ratio` counts the written tokens alone, as if prompts read themselves. What all prompts begin with is read
+once a file. Answers run longer than a tuned model's, since the base was not tuned.
 
     .venv/bin/python benchmarks/audit.py [--slots 16] [--quick] [--json]
 """
@@ -23,26 +24,35 @@ QUANTISATIONS = ("Q8_0", "Q4_K_M", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K")
 SYSTEM = "You help in emergencies. Answer in a few plain sentences: what to do first, what never to do, and when to call for help."
 
 
-def own_speed(path: Path, threads: int, slots: int, tokens: int, depth: int) -> float:
-    """Tokens a second of llama.cpp alone: `slots` sequences, each `tokens` long behind `depth` tokens that were read before."""
-    from lorikeet.engine.llamacpp import LlamaCppEngine
+def own_speeds(path: Path, threads: int, slots: int, tokens: int, prompt: int, behind: int) -> tuple[float, float]:
+    """Tokens a second of llama.cpp alone: reading prompts of `prompt` tokens in full batches, and writing `tokens` in each of `slots` sequences behind them.
+
+    behind: tokens that each sequence holds already, which all prompts begin with.
+    """
+    from lorikeet.engine.llamacpp import BATCH_TOKENS, LlamaCppEngine
 
     engine = LlamaCppEngine(path, threads, slots)
-    engine._open(slots, depth + tokens)
+    engine._open(slots, behind + prompt + tokens)
     for slot in range(slots):
         engine._clear(slot)
-        engine._read([(100 + n % 1000, n, slot, False) for n in range(depth)])
+        engine._read([(100 + n % 1000, n, slot, False) for n in range(behind)])
+    entries = [(150 + n % 1000, behind + n, slot, n == prompt - 1) for slot in range(slots) for n in range(prompt)]
+    begun = time.monotonic()
+    for first in range(0, len(entries), BATCH_TOKENS):
+        engine._decode(entries[first : first + BATCH_TOKENS])
+    read = len(entries) / (time.monotonic() - begun)
     begun = time.monotonic()
     for step in range(tokens):
-        engine._decode([(200 + (step + slot) % 1000, depth + step, slot, True) for slot in range(slots)])
-    seconds = time.monotonic() - begun
+        engine._decode([(200 + (step + slot) % 1000, behind + prompt + step, slot, True) for slot in range(slots)])
+    written = slots * tokens / (time.monotonic() - begun)
     engine.close()
-    return slots * tokens / seconds
+    return read, written
 
 
-def audit_speed(path: Path, threads: int, slots: int, probes: int, tokens: int) -> tuple[float, float, float]:
-    """An audit's answers to the suite that ships: tokens a second, seconds, mean length of what a probe's answer stands behind."""
+def audit_once(path: Path, threads: int, slots: int, probes: int, tokens: int) -> dict[str, float]:
+    """An audit's answers to the suite that ships: seconds, tokens written, tokens of prompts behind what they share, and how many they share."""
     from lorikeet.audit.examine import Asked, examine
+    from lorikeet.engine import shared_beginning
     from lorikeet.engine.llamacpp import LlamaCppEngine
     from lorikeet.exam import as_question, evenly
     from lorikeet.progress import Silent
@@ -54,9 +64,10 @@ def audit_speed(path: Path, threads: int, slots: int, probes: int, tokens: int) 
     begun = time.monotonic()
     answers = examine(engine, path.stem, Asked(suite, questions, tokens, seed=7), {}, Silent())
     seconds = time.monotonic() - begun
-    behind = statistics.mean(len(engine.tokenize(engine.prompt_text(q.messages))) for q in questions)
+    prompts = [engine.tokenize(engine.prompt_text(q.messages)) for q in questions]
+    shared = shared_beginning(prompts)
     engine.close()
-    return sum(a.tokens for a in answers) / seconds, seconds, behind
+    return {"seconds": seconds, "written": sum(a.tokens for a in answers), "read": sum(len(p) - shared for p in prompts), "shared": shared}
 
 
 def main() -> None:
@@ -72,19 +83,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         files = base_files(Path(place), QUANTISATIONS)
         for path in files[: 1 if arguments.quick else None]:
-            ours, seconds, behind = audit_speed(path, threads, arguments.slots, probes, tokens)
-            own = own_speed(path, threads, arguments.slots, tokens, round(behind))
-            samples.append(
-                {"file": path.stem, "seconds": round(seconds, 1), "tokens_a_second": round(ours, 1), "own": round(own, 1), "ratio": round(ours / own, 3)}
-            )
+            found = audit_once(path, threads, arguments.slots, probes, tokens)
+            read, written = own_speeds(path, threads, arguments.slots, tokens, round(found["read"] / probes), round(found["shared"]))
+            ideal = found["read"] / read + found["written"] / written
+            ratios = {"ratio": round(ideal / found["seconds"], 3), "written_ratio": round(found["written"] / written / found["seconds"], 3)}
+            samples.append({"file": path.stem, **found, "own_read": round(read, 1), "own_written": round(written, 1), **ratios})
             print(samples[-1], file=sys.stderr)
     result = {
         "ratio": statistics.median(s["ratio"] for s in samples),
+        "written_ratio": statistics.median(s["written_ratio"] for s in samples),
         "minutes": round(sum(s["seconds"] for s in samples) / 60, 2),
         "probes": probes,
         "max_new_tokens": tokens,
         "slots": arguments.slots,
-        "peer": "llama.cpp decoding with its slots full",
+        "peer": "llama.cpp reading in full batches and writing with its slots full",
         "samples": samples,
         "versions": {name: version(name) for name in ("xllamacpp", "cyllama", "numpy")},
     }
