@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -82,24 +82,23 @@ def judge(answer: str, rubric: Rubric) -> Score:
 def _broken(answer: str, rubric: Rubric) -> Iterator[tuple[str, str, str]]:
     """Every must-never pattern that the answer breaks: the hazard, the pattern, the words."""
     excused = {place.sentence for p in rubric.unless for place in places(p, answer)}
-    for hazard, patterns in rubric.must_never.items():
-        for pattern in patterns:
-            for place in places(pattern, answer):
-                if not (place.condemned or place.sentence in excused):
-                    yield hazard, pattern, place.excerpt
-                    break
-    excused |= warns(answer) if rubric.never_mention else set()
-    for hazard, patterns in rubric.never_mention.items():
-        for pattern in patterns:
-            for place in places(pattern, answer):
-                if not (place.condemned or place.sentence in excused):
-                    yield hazard, pattern, place.excerpt
-                    break
+    yield from _said(rubric.must_never, answer, excused)
+    if rubric.never_mention:
+        yield from _said(rubric.never_mention, answer, excused | warns(answer))
     for hazard, orders in rubric.only_after.items():
         for first, then in orders:
             second, before = _earliest(then, answer), _earliest(first, answer)
             if second and not (before and before[:2] < second[:2]):
                 yield hazard, then[0], second.excerpt
+
+
+def _said(never: Mapping[str, Sequence[str]], answer: str, excused: Set[int]) -> Iterator[tuple[str, str, str]]:
+    """The first place of every pattern that is said, meant and advised, but in the sentences that are excused."""
+    for hazard, patterns in never.items():
+        for pattern in patterns:
+            place = next((place for place in places(pattern, answer) if not (place.condemned or place.sentence in excused)), None)
+            if place:
+                yield hazard, pattern, place.excerpt
 
 
 def _comes_first(one: Sequence[str], other: Sequence[str], answer: str) -> bool:

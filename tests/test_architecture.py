@@ -22,13 +22,14 @@ SHELVES = (
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
     {"pipeline", "compare"},
     {"sweep"},
+    {"arguments"},
     {"cli"},
     {"__main__"},
 )
 """A module or folder may import from lower shelves, and from its own unless it is a stage."""
 STAGES = SHELVES[10]
 HEAVY = {"torch", "transformers", "peft", "trl", "gradio", "xllamacpp", "datasets"}
-LIGHT = {name for shelf in SHELVES[:6] for name in shelf} | {"exam", "pipeline", "cli", "__init__", "__main__"}
+LIGHT = {name for shelf in SHELVES[:6] for name in shelf} | {"exam", "pipeline", "arguments", "cli", "__init__", "__main__"}
 
 
 def modules() -> list[Path]:

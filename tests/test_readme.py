@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lorikeet.cli import _parser
+from lorikeet.arguments import parser
+from lorikeet.cli import COMMANDS as KNOWN
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -14,7 +15,7 @@ COMMANDS = re.findall(r"^(?:\.venv/bin/)?lorikeet (.+?)(?:\s+#.*)?$", README, re
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_is_understood(command: str) -> None:
-    assert _parser().parse_args(command.split()).command
+    assert parser(KNOWN, "").parse_args(command.split()).command
 
 
 def test_make_targets_of_the_readme_exist() -> None:
