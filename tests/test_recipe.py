@@ -10,7 +10,7 @@ from toy_recipe import write_recipe
 
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import RecipeError
-from lorikeet.recipe import BY_SIZE, ExportSettings, Recipe, apply_overrides, find_files, load_recipe, resolved_text
+from lorikeet.recipe import BY_SIZE, ExportSettings, Recipe, apply_overrides, audit_settings, find_files, load_recipe, resolved_text
 from lorikeet.weights import Base
 from lorikeet.yaml_file import read_mapping
 
@@ -376,3 +376,16 @@ def test_only_files_below_four_bits_are_made_with_an_importance_matrix_unless_al
 def test_a_type_for_tensors_that_no_expression_finds_is_refused(recipe_file: Path) -> None:
     with pytest.raises(RecipeError, match=r"'\(' is no regular expression"):
         load_recipe(edited(recipe_file, "quantisations: [Q8_0]", "tensor_types: {'(': Q8_0}"))
+
+
+def test_files_below_four_bits_are_made_twice_where_both_are_asked_for() -> None:
+    settings = ExportSettings(quantisations=["Q8_0", "Q3_K_M", "IQ2_M"], imatrix="both")
+    assert settings.files == ["F16", "Q8_0", "Q3_K_M", "Q3_K_M-plain", "IQ2_M", "IQ2_M-plain"]
+    assert [name for name in settings.files if settings.counts_columns(name)] == ["Q3_K_M", "IQ2_M"]
+    assert ExportSettings(quantisations=["Q8_0", "Q3_K_M"]).files == ["F16", "Q8_0", "Q3_K_M"]
+
+
+def test_drawn_answers_of_an_audit_need_a_temperature() -> None:
+    with pytest.raises(RecipeError, match="samples is 3, but at temperature 0 all are alike"):
+        audit_settings(Path("s.yaml"), ["audit.samples=3"])
+    assert audit_settings(Path("s.yaml"), ["audit.samples=3", "audit.temperature=0.7"]).samples == 3

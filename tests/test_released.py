@@ -7,7 +7,7 @@ import pytest
 
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import LorikeetError, ModelError, RecipeError, RefusedError
-from lorikeet.released import find
+from lorikeet.released import OVERRIDES, find, record_override
 
 PERSONA = {"title": "First-aid assistant", "system": "You help.", "notice": "Not a doctor.", "examples": ["My nose bleeds."], "greeting": "Hello."}
 
@@ -152,3 +152,30 @@ def test_modes_come_with_the_run_and_the_first_is_taken_unless_one_is_named(tmp_
 def test_an_assistant_without_modes_speaks_as_it_always_does(tmp_path: Path) -> None:
     served = find(make_run(tmp_path, {"F16": "approved"}, "F16"), unreleased=False)
     assert (served.prompt(), served.single_turn) == ("You help.", False)
+
+
+def test_taking_an_unreleased_file_is_written_down_and_an_approved_one_is_not(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"F16": "approved", "Q4_K_M": "blocked"}, "F16")
+    record_override(find(run, unreleased=True), "serve")
+    assert not (run / OVERRIDES).exists()
+    blocked = find(run, unreleased=True, quantisation="Q4_K_M")
+    record_override(blocked, "serve")
+    record_override(blocked, "chat")
+    lines = [json.loads(line) for line in (run / OVERRIDES).read_text().splitlines()]
+    assert [line["command"] for line in lines] == ["serve", "chat"]
+    assert (lines[0]["sha256"], lines[0]["verdict"], lines[0]["reasons"]) == (blocked.sha256, "blocked", ["why Q4_K_M"])
+    assert lines[0]["timestamp"] > 1.7e9
+
+
+def test_a_folder_that_cannot_be_written_to_keeps_unreleased_files_back(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"F16": "blocked"}, None)
+    (run / OVERRIDES).mkdir()
+    with pytest.raises(RefusedError, match="has to be recorded"):
+        record_override(find(run, unreleased=True), "chat")
+
+
+def test_the_suite_of_the_release_is_found_for_the_guard(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"F16": "approved"}, "F16")
+    assert find(run, unreleased=False).suite is None
+    (run / "release-1" / "suite.json").write_text("{}")
+    assert find(run, unreleased=False).suite == run / "release-1" / "suite.json"

@@ -12,7 +12,7 @@ from lorikeet import artifact, report, statistics
 from lorikeet.artifact import Json, write_json
 from lorikeet.data.figures import lengths
 from lorikeet.errors import ModelError
-from lorikeet.evidence import Evidence, FileVerdict, Finding, Measure, Verdict, decide, measured
+from lorikeet.evidence import Evidence, FileVerdict, Finding, Measure, Quoted, Verdict, decide, measured, read_release
 from lorikeet.exam import Answer, Set, measures, write_answers
 from lorikeet.export.quantize import Inside
 from lorikeet.weights import QUANTISED
@@ -233,3 +233,20 @@ def test_a_third_of_the_answers_shown_are_failures_where_there_are_enough() -> N
 def test_a_folder_without_a_run_is_an_error_with_a_cure(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no run\.json"):
         report.write(tmp_path)
+
+
+def test_what_each_file_costs_and_gives_is_shown_once_a_model(fake: FakeRun) -> None:
+    page = whole(fake, "approved")
+    table = page[page.index('<table class="weighed">') :]
+    table = table[: table.index("</table>")]
+    names = re.findall(r'<th scope="row">(\w+)', table)
+    assert len(names) == 2 and "F16" in names  # Q2_K and Q8_0 are one model
+    assert 'class="chosen"' in table and "recommended" in table
+    widths = [float(width) for width in re.findall(r'class="fill" width="([\d.]+)%"', table)]
+    assert max(widths) == 100 and min(widths) > 0
+
+
+def test_the_worst_answers_of_a_release_are_read_back(tmp_path: Path) -> None:
+    file = FileVerdict("Q2_K", "x.gguf", "ab" * 32, 9, "blocked", ["why"], [Quoted("Q?", "A.", "breaks a rule")])
+    decide([file]).write(tmp_path)
+    assert read_release(tmp_path / "release.json").files == [file]
