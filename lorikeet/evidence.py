@@ -53,6 +53,10 @@ DECIDED = "audit.decided"
 """Code of the finding that a file was asked no further, its probes having failed too often."""
 
 
+TEMPLATE = "audit.template"
+"""Code of the finding that a file's chat template is not its parent's."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All that one evaluate or audit folder has to say."""

@@ -14,7 +14,7 @@ from lorikeet.audit.examine import Asked, examine, findings, greedy, named
 from lorikeet.audit.gate import Examined, verdicts, worst
 from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
 from lorikeet.errors import DataError, RecipeError
-from lorikeet.evidence import Evidence, FileVerdict, Release, Verdict, decide
+from lorikeet.evidence import TEMPLATE, Evidence, FileVerdict, Finding, Release, Verdict, decide
 from lorikeet.exam import Answer, Question, as_question, evenly, write_answers
 from lorikeet.progress import Progress
 from lorikeet.recipe import AuditSettings, MachineSettings
@@ -51,14 +51,19 @@ def files(
     asked = Asked(suite, questions, settings.max_new_tokens, seed, settings.samples, settings.temperature)
     found: list[Examined] = []
     chosen: tuple[tuple[divergence.Row, ...], list[Floats]] | None = None
+    template = ""
     for gguf, name in zip(order, names, strict=True):
         progress.say(f"{name} ({gguf.bytes / 1e6:.0f} MB)")
         first = not found
         theirs = greedy(found[0].answers) if parent and not first else {}
         engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
         answers = examine(engine, name, asked, theirs, progress)
-        measures = named(answers, suite.name, name)
+        measures, told = named(answers, suite.name, name), findings(answers)
+        if parent and not first and engine.template != template:
+            told.append(Finding("error", "its chat template is not its parent's: it is asked otherwise than it was trained", code=TEMPLATE,
+                                cure="make the file again from its parent"))  # fmt: skip
         if parent and first:
+            template = engine.template
             rows = _rows(engine, questions, answers, settings.divergence_rows)
             chosen = rows, divergence.choices(engine, rows)
         elif chosen:
@@ -71,7 +76,7 @@ def files(
         engine.close()
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        evidence = Evidence(measures, findings(answers))
+        evidence = Evidence(measures, told)
         evidence.write(folder)
         write_answers(folder / "answers.jsonl", answers)
         found.append(Examined(name, evidence, answers))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lorikeet import statistics
 from lorikeet.artifact import Artifact
-from lorikeet.evidence import DECIDED, Evidence, FileVerdict, Measure, Quoted, Release, Verdict, decide, read_evidence
+from lorikeet.evidence import DECIDED, TEMPLATE, Evidence, FileVerdict, Measure, Quoted, Release, Verdict, decide, read_evidence
 from lorikeet.exam import UNTAUGHT, Answer, read_answers
 from lorikeet.recipe import Thresholds
 from lorikeet.weights import gguf_of
@@ -107,6 +107,7 @@ def verdict(
     _pass_rate(passed, worth.value if worth else passed.n, limits, level, blocks, doubts)
     if worse:
         blocks.append(worse)
+    blocks += [finding.what for finding in evidence.findings if finding.code == TEMPLATE]
     _at_least(evidence.measure("generation.stop_rate", subject), limits.stop_rate_at_least, "answers ended by themselves", blocks, doubts)
     if modes := evidence.measure(f"suite.{suite}.mode_rate", subject):
         _at_least(modes, limits.mode_rate_at_least, "answers have the form of the mode asked for", blocks, doubts)

@@ -10,7 +10,7 @@ from lorikeet.cli import main
 from lorikeet.errors import DataError, RecipeError
 from lorikeet.evidence import read_evidence, read_release
 from lorikeet.export.merge import Order, convert
-from lorikeet.export.quantize import quantize
+from lorikeet.export.quantize import How, quantize
 from lorikeet.progress import Silent
 from lorikeet.recipe import MachineSettings, audit_settings
 from lorikeet.suite import Suite, bundled_suites, load_suite
@@ -128,6 +128,16 @@ def test_anybodys_file_is_examined_against_its_parent(files: tuple[Path, Path], 
     assert ratio is not None and ratio.value == pytest.approx(1, abs=0.05)
     assert differ is not None and differ.n == 3
     assert read_evidence(tmp_path / "m-F16").measure("divergence.kl", "m-F16") is None
+
+
+def test_another_chat_template_than_the_parents_blocks_by_name(files: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    quantize(files[0], other, "F16", 2, How(notes={"tokenizer.chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"}))
+    settings = audit_settings(Path("s"), ["audit.max_new_tokens=4", "audit.probes=1", "audit.divergence_rows=1"])
+    here = MachineSettings.model_validate({"threads": 2})
+    parent, changed = anybody.files([other], files[0], SMALL, "", settings, here, tmp_path / "out", 7, Silent()).files
+    assert not any("chat template" in reason for reason in parent.reasons)
+    assert any(reason.startswith("its chat template is not its parent's") for reason in changed.reasons)
 
 
 def test_a_file_alone_has_no_divergence(files: tuple[Path, Path], tmp_path: Path) -> None:

