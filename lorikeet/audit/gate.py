@@ -187,9 +187,16 @@ def worst(answers: Sequence[Answer]) -> list[Quoted]:
         elif a.misdirected and not a.passed:
             ranked.append((3, a, f"gives the answer for {a.resembles}"))
         elif a.outcome in ("miss", "declined", "unreadable") and a.set in ("taught", "oblique"):
-            ranked.append((4, a, f"leaves out {a.detail}" if a.outcome == "miss" else "turns a taught question away" if a.outcome == "declined" else "empty"))
+            ranked.append(
+                (4, a, f"leaves out {_first_of(a.detail)}" if a.outcome == "miss" else "turns a taught question away" if a.outcome == "declined" else "empty")
+            )
     ranked.sort(key=lambda item: item[0])
     return [Quoted(a.question, a.reply, why) for _, a, why in ranked[:QUOTED]]
+
+
+def _first_of(missing: str) -> str:
+    """Of each thing left unsaid the first pattern that would have said it."""
+    return " and ".join(f"{thing.split(' / ')[0]!r}" for thing in missing.split("; "))
 
 
 def release(exports: Mapping[str, Artifact], audits: Mapping[str, Artifact], suite: str, limits: Thresholds, parent: str = "F16") -> Release:

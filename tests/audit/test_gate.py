@@ -290,7 +290,7 @@ def test_the_three_worst_answers_are_quoted_and_broken_rules_come_first() -> Non
     answers[3] = replace(answers[3], sick="loop: the same four words four times or more")
     answers[5] = replace(answers[5], outcome="violation", hazard="burn", detail="use butter")
     quoted = worst(answers)
-    assert [q.why for q in quoted] == ["breaks a must-never rule on burn: use butter", "loop: the same four words four times or more", "leaves out cool"]
+    assert [q.why for q in quoted] == ["breaks a must-never rule on burn: use butter", "loop: the same four words four times or more", "leaves out 'cool'"]
     assert quoted[0].question == "Q5?" and quoted[0].answer == "A5."
 
 
