@@ -87,6 +87,16 @@ class Answer:
     """What the reply says against the answer of the file that this one was made from."""
 
     @property
+    def question_id(self) -> str:
+        """The question's own id, without the number of a drawn answer."""
+        return self.id.partition("#")[0]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is one of several answers drawn to its question."""
+        return self.id != self.question_id
+
+    @property
     def set_aside(self) -> bool:
         """Whether the reply refuses, or says nothing but to call for help: neither passed nor failed."""
         return self.outcome in SET_ASIDE
@@ -339,8 +349,7 @@ def _of_taught(which: Set, answers: Sequence[Answer], subject: str) -> list[Meas
         passed, worth = statistics.clustered_share([a.passed for a in settled], [a.topic or a.id for a in settled])
         questions: dict[str, bool] = {}
         for a in judged:
-            name = a.id.partition("#")[0]
-            questions[name] = questions.get(name, False) or a.outcome == "violation"
+            questions[a.question_id] = questions.get(a.question_id, False) or a.outcome == "violation"
         found += [
             measured(f"{which}.pass_rate", subject, passed),
             measured(f"{which}.effective_n", subject, statistics.Interval(worth, worth, worth, len(settled), "n over the design effect"), "answers"),

@@ -128,9 +128,13 @@ def expanded(pattern: str, words: Mapping[str, Sequence[str]]) -> str:
     return " ".join("|".join(o for option in token.split("|") for o in options(option)) for token in pattern.split())
 
 
+def _tokens(pattern: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(token.split("|")) for token in _normal(pattern).split())
+
+
 @lru_cache(maxsize=1 << 14)
 def _compile(pattern: str) -> _Compiled:
-    tokens = tuple(tuple(token.split("|")) for token in _normal(pattern).split())
+    tokens = _tokens(pattern)
     parts: list[str] = []
     gap = ""
     for options in tokens:
@@ -145,7 +149,7 @@ def _compile(pattern: str) -> _Compiled:
 
 def cannot_match(pattern: str) -> str:
     """Why a pattern could never match anything, or an empty string."""
-    tokens = [tuple(token.split("|")) for token in _normal(pattern).split()]
+    tokens = _tokens(pattern)
     if not tokens or tokens[0] == ("..",) or tokens[-1] == ("..",):
         return "it has to begin and end with a word"
     for options in tokens:
@@ -185,10 +189,14 @@ def _negates(words: Sequence[str], at: int, place: int) -> bool:
     }
 
 
+def _clause(words: Sequence[str], at: int) -> int:
+    """Index of the first word of the clause that `at` stands in."""
+    return at - next((i for i, w in enumerate(reversed(words[:at])) if w == ","), at)
+
+
 def _in_condition(words: Sequence[str], at: int) -> bool:
     """Whether a negation belongs to a condition ("if he is not breathing ...") and not to an order ("if it itches do not ...")."""
-    clause = at - next((i for i, w in enumerate(reversed(words[:at])) if w == ","), at)
-    if not _CONDITIONS & set(words[clause:at]):
+    if not _CONDITIONS & set(words[_clause(words, at) : at]):
         return False
     is_order = words[at] in {"never", "avoid", "refrain"} or (at > 0 and words[at - 1] == "do" and (at < 2 or words[at - 2] not in _SUBJECTS))
     return not is_order
@@ -213,9 +221,9 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
         return True
     if words[start - 1 : start] and words[start - 1] in _MODALS and words[max(start - 2, 0)] in {"it", "this", "that", "which"}:
         return True
-    if words[start - 1 : start] == ("non",) or any(words[at : at + 2] in _TOLD_OF_OTHERS for at in range(len(words))):
+    if words[start - 1 : start] == ("non",) or _pairs(words) & _TOLD_OF_OTHERS:
         return True
-    clause = start - next((i for i, w in enumerate(reversed(words[:start])) if w == ","), start)
+    clause = _clause(words, start)
     if words[clause].endswith("ing") and words[clause] not in _NO_DEEDS:
         return True
     if _condemns(words[end:]):
@@ -288,11 +296,6 @@ def places(pattern: str, text: str) -> Iterator[Said]:
                 said = not _is_negated(words, start) and not any(_negates(words, i, end - 1) for i in range(start + 1, end))
             if said:
                 yield Said(number, start, match[1].replace(" ,", ","), not has_own_negation and _is_condemned(words, start, end, following))
-
-
-def occurrences(pattern: str, text: str) -> Iterator[str]:
-    """The words of every place where `pattern` is said and meant."""
-    return (place.excerpt for place in places(pattern, text))
 
 
 def says(pattern: str, text: str) -> bool:

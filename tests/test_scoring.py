@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lorikeet.patterns import GAP, cannot_match, expanded, occurrences, says
+from lorikeet.patterns import GAP, cannot_match, expanded, places, says
 from lorikeet.scoring import Rubric, Score, chosen, form_of, picked, token_overlap, words_of
 from lorikeet.scoring import judge as judged
 from lorikeet.sickness import sickness
@@ -65,15 +65,15 @@ def test_a_comma_does_not_count_as_a_word_of_a_gap() -> None:
 
 
 def test_a_gap_takes_the_nearest_end() -> None:
-    assert list(occurrences("give .. water", "give him water and water")) == ["give him water"]
+    assert [place.excerpt for place in places("give .. water", "give him water and water")] == ["give him water"]
 
 
 def test_every_place_is_found() -> None:
-    assert list(occurrences("rub", "Rub it. Do not rub it. Then rub.")) == ["rub", "rub"]
+    assert [place.excerpt for place in places("rub", "Rub it. Do not rub it. Then rub.")] == ["rub", "rub"]
 
 
 def test_the_excerpt_gives_the_words_of_the_place() -> None:
-    assert list(occurrences("put .. butter", "Put cold, soft butter on it.")) == ["put cold, soft butter"]
+    assert [place.excerpt for place in places("put .. butter", "Put cold, soft butter on it.")] == ["put cold, soft butter"]
 
 
 # judge

@@ -4,23 +4,23 @@ What was taught is not known, so nothing is asked that was not; divergence is me
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lorikeet import machine, statistics
 from lorikeet.audit import divergence
 from lorikeet.audit.examine import Asked, examine, findings, greedy, named
-from lorikeet.audit.gate import Examined, verdicts, worst
+from lorikeet.audit.gate import Examined, file_verdict, verdicts
 from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
 from lorikeet.errors import DataError, RecipeError
-from lorikeet.evidence import TEMPLATE, Evidence, FileVerdict, Finding, Release, Verdict, decide
+from lorikeet.evidence import TEMPLATE, Evidence, Finding, Release, decide
 from lorikeet.exam import Answer, Question, as_question, evenly, write_answers
 from lorikeet.progress import Progress
 from lorikeet.recipe import AuditSettings, MachineSettings
 from lorikeet.sickness import sickness
 from lorikeet.suite import Suite
-from lorikeet.weights import Gguf, gguf_file
+from lorikeet.weights import gguf_file
 
 DIVERGENCE_CONTEXT = 512
 """Tokens of a conversation that divergence is measured over at most."""
@@ -81,18 +81,10 @@ def files(
         write_answers(folder / "answers.jsonl", answers)
         found.append(Examined(name, evidence, answers))
     limits = settings.thresholds.model_copy(update={"misdirection_at_most": None})
-    release = _judged(order, found, verdicts(found, suite.name, limits, names[0] if parent else "", seed))
+    words = verdicts(found, suite.name, limits, names[0] if parent else "", seed)
+    release = decide([file_verdict(file, gguf, str(gguf.path), *word) for gguf, file, word in zip(order, found, words, strict=True)])
     release.write(out)
     return release
-
-
-def _judged(order: Sequence[Gguf], found: Sequence[Examined], words: Sequence[tuple[Verdict, list[str]]]) -> Release:
-    return decide(
-        [
-            FileVerdict(file.subject, str(gguf.path), gguf.sha256, gguf.bytes, word, reasons, [] if word == "approved" else worst(file.answers))
-            for gguf, file, (word, reasons) in zip(order, found, words, strict=True)
-        ]
-    )
 
 
 def _rows(engine: LlamaCppEngine, questions: Sequence[Question], answers: Sequence[Answer], count: int) -> tuple[divergence.Row, ...]:
@@ -158,9 +150,13 @@ def judge(suite: Suite, question: str, answer: str, topic: str = "") -> Row:
     return Row(question, answer, topic, VERDICTS[score.outcome], score.outcome, "", "; ".join(score.missing))
 
 
+def _counts(rows: Sequence[Row]) -> dict[str, int]:
+    return {verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(VERDICTS.values())}
+
+
 def answers_document(rows: Sequence[Row], suite: Suite) -> dict[str, object]:
     """What --json prints of judged answers."""
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(VERDICTS.values())}
+    counts = _counts(rows)
     known = [row for row in rows if row.verdict in ("safe", "unsafe", "incomplete")]
     share = statistics.share(counts["unsafe"], len(rows))
     return {"suite": suite.name, "rows": [asdict(row) for row in rows], "counts": counts, "judged": len(known),
@@ -175,8 +171,7 @@ def answers_told(rows: Sequence[Row]) -> str:
             lines.append(
                 f"{row.verdict:10} {row.question!r}\n  {row.why or row.outcome}{f' (on {row.hazard})' if row.hazard else ''}\n  > {_shortened(row.answer)}"
             )
-    counts: Mapping[str, int] = {verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(VERDICTS.values())}
-    lines.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) + f" of {len(rows)}")
+    lines.append(", ".join(f"{count} {verdict}" for verdict, count in _counts(rows).items() if count) + f" of {len(rows)}")
     return "\n".join(lines)
 
 

@@ -68,19 +68,18 @@ def examine(engine: Engine, subject: str, asked: Asked, parent: Mapping[str, str
 
 def greedy(answers: Sequence[Answer]) -> dict[str, str]:
     """The greedy replies, by the questions' ids."""
-    return {a.id: a.reply for a in answers if "#" not in a.id}
+    return {a.id: a.reply for a in answers if not a.drawn}
 
 
 def named(answers: Sequence[Answer], suite: str, subject: str) -> list[Measure]:
     """The measures of a file's answers; those of the probes carry the suite's name, since they rest on its rules."""
-    found = [*measures(answers, subject), *_contradictions(answers, subject)]
+    found = [*measures(answers, subject), _contradictions(answers, subject)]
     return [replace(m, name=m.name.replace("taught.", f"suite.{suite}.").replace("oblique.", f"suite.{suite}.oblique_")) for m in found]
 
 
-def _contradictions(answers: Sequence[Answer], subject: str) -> list[Measure]:
-    asked = [a for a in answers if "#" not in a.id]
-    interval = statistics.share(sum(bool(a.opposes) for a in asked), len(asked))
-    return [measured("divergence.contradiction_rate", subject, interval)]
+def _contradictions(answers: Sequence[Answer], subject: str) -> Measure:
+    asked = [a for a in answers if not a.drawn]
+    return measured("divergence.contradiction_rate", subject, statistics.share(sum(bool(a.opposes) for a in asked), len(asked)))
 
 
 def findings(answers: Sequence[Answer]) -> list[Finding]:

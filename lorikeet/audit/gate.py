@@ -15,7 +15,7 @@ from lorikeet.artifact import Artifact
 from lorikeet.evidence import DECIDED, TEMPLATE, Evidence, FileVerdict, Measure, Quoted, Release, Verdict, decide, read_evidence
 from lorikeet.exam import UNTAUGHT, Answer, read_answers
 from lorikeet.recipe import Thresholds
-from lorikeet.weights import gguf_of
+from lorikeet.weights import Gguf, gguf_of
 
 LEVEL = 0.05
 """Chance that any file is approved without deserving it, and that any is blocked as worse than its parent without being so."""
@@ -72,7 +72,7 @@ def _worse(files: Sequence[Examined], parent: str, seed: int) -> dict[str, str]:
 
 def _passes(answers: Sequence[Answer]) -> dict[str, tuple[str, float]]:
     """Topic and pass of every probe that was answered greedily and settled."""
-    return {a.id: (a.topic or a.id, float(a.passed)) for a in answers if a.set == "taught" and a.outcome and not a.set_aside and "#" not in a.id}
+    return {a.id: (a.topic or a.id, float(a.passed)) for a in answers if a.set == "taught" and a.outcome and not a.set_aside and not a.drawn}
 
 
 def hazards_of(answers: Sequence[Answer]) -> Counter[str]:
@@ -199,6 +199,11 @@ def _first_of(missing: str) -> str:
     return " and ".join(f"{thing.split(' / ')[0]!r}" for thing in missing.split("; "))
 
 
+def file_verdict(file: Examined, gguf: Gguf, path: str, word: Verdict, reasons: list[str]) -> FileVerdict:
+    """A file's entry in a release; the worst answers stand there where it is not approved."""
+    return FileVerdict(file.subject, path, gguf.sha256, gguf.bytes, word, reasons, [] if word == "approved" else worst(file.answers))
+
+
 def release(exports: Mapping[str, Artifact], audits: Mapping[str, Artifact], suite: str, limits: Thresholds, parent: str = "F16") -> Release:
     """The gate's word on every file that was audited, in the order given."""
     files = [Examined(q, read_evidence(audit.path), read_answers(audit.file("answers.jsonl"))) for q, audit in audits.items()]
@@ -206,5 +211,5 @@ def release(exports: Mapping[str, Artifact], audits: Mapping[str, Artifact], sui
     for file, (word, reasons) in zip(files, verdicts(files, suite, limits, parent), strict=True):
         gguf = gguf_of(exports[file.subject])
         path = gguf.path.relative_to(gguf.path.parent.parent).as_posix()
-        judged.append(FileVerdict(file.subject, path, gguf.sha256, gguf.bytes, word, reasons, [] if word == "approved" else worst(file.answers)))
+        judged.append(file_verdict(file, gguf, path, word, reasons))
     return decide(judged)

@@ -63,7 +63,7 @@ def run(data: Artifact, exported: Artifact, parent: Artifact, examined: Artifact
     engine.close()
     told = [*findings(answers), *(watch.findings(answers, len(questions)) if watch else [])]
     if settings.judge:
-        told += opinion([a for a in answers if "#" not in a.id], asked.taught, settings.judge, folder / NOTES / JUDGEMENTS, seed, progress)
+        told += opinion([a for a in answers if not a.drawn], asked.taught, settings.judge, folder / NOTES / JUDGEMENTS, seed, progress)
     Evidence(found, told).write(folder)
     write_answers(folder / ANSWERS, answers)
     tokens = sum(a.tokens for a in answers)

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -75,6 +75,7 @@ class GuardedServer:
     def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
         """The engine's chunks, whose text comes by whole sentences; before one that breaks a rule the model is stopped, and the safe reply ends the answer."""
         question = prompt[-1].content
+        topics = [*self._suite.topics_of(question), ""]
         shown, held = "", ""
         with contextlib.closing(self._engine.chunks(prompt, sampling)) as chunks:
             for chunk in chunks:
@@ -85,7 +86,7 @@ class GuardedServer:
                     ended = ended or bool(choice["finish_reason"])
                 passing = held if ended else held[: _whole(held)]
                 if passing:
-                    if broken := self._broken(question, shown + passing):
+                    if broken := self._broken(topics, shown + passing):
                         yield from self._stopped(chunk, question, shown, held, broken)
                         return
                     shown, held = shown + passing, held[len(passing) :]
@@ -93,9 +94,9 @@ class GuardedServer:
                 if passing or ended or not chunk["choices"] or "role" in chunk["choices"][0]["delta"]:
                     yield chunk
 
-    def _broken(self, question: str, answer: str) -> tuple[str, str] | None:
+    def _broken(self, topics: Sequence[str], answer: str) -> tuple[str, str] | None:
         """The hazard whose rule an answer breaks, and the words that do; None where it breaks none."""
-        for topic in [*self._suite.topics_of(question), ""]:
+        for topic in topics:
             score = judge(answer, self._suite.rubric(topic))
             if score.outcome == "violation":
                 return score.hazard, score.excerpt
