@@ -49,9 +49,12 @@ def own_speeds(path: Path, threads: int, slots: int, tokens: int, prompt: int, b
     return read, written
 
 
-def audit_once(path: Path, threads: int, slots: int, probes: int, tokens: int) -> dict[str, float]:
-    """An audit's answers to the suite that ships: seconds, tokens written, tokens of prompts behind what they share, and how many they share."""
-    from lorikeet.audit.examine import Asked, examine
+def audit_once(path: Path, threads: int, slots: int, probes: int, tokens: int, parent: dict[str, str]) -> dict[str, float]:
+    """An audit's answers to the suite that ships: seconds, tokens written, tokens of prompts behind what they share, and how many they share.
+
+    parent: the first file's replies, filled in by its own audit.
+    """
+    from lorikeet.audit.examine import Asked, examine, greedy
     from lorikeet.engine import shared_beginning
     from lorikeet.engine.llamacpp import LlamaCppEngine
     from lorikeet.exam import as_question, evenly
@@ -62,8 +65,9 @@ def audit_once(path: Path, threads: int, slots: int, probes: int, tokens: int) -
     questions = [as_question(probe, SYSTEM) for probe in evenly(suite.probes, probes)]
     engine = LlamaCppEngine(path, threads, slots)
     begun = time.monotonic()
-    answers = examine(engine, path.stem, Asked(suite, questions, tokens, seed=7), {}, Silent())
+    answers = examine(engine, path.stem, Asked(suite, questions, tokens, seed=7), parent, Silent())
     seconds = time.monotonic() - begun
+    parent.update({} if parent else greedy(answers))
     prompts = [engine.tokenize(engine.prompt_text(q.messages)) for q in questions]
     shared = shared_beginning(prompts)
     engine.close()
@@ -80,10 +84,11 @@ def main() -> None:
 
     threads, probes, tokens = machine.threads(0), 12 if arguments.quick else 150, 24 if arguments.quick else 120
     samples: list[dict[str, Any]] = []
+    parent: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as place:
         files = base_files(Path(place), QUANTISATIONS)
         for path in files[: 1 if arguments.quick else None]:
-            found = audit_once(path, threads, arguments.slots, probes, tokens)
+            found = audit_once(path, threads, arguments.slots, probes, tokens, parent)
             read, written = own_speeds(path, threads, arguments.slots, tokens, round(found["read"] / probes), round(found["shared"]))
             ideal = found["read"] / read + found["written"] / written
             ratios = {"ratio": round(ideal / found["seconds"], 3), "written_ratio": round(found["written"] / written / found["seconds"], 3)}

@@ -56,9 +56,12 @@ def examine(engine: Engine, subject: str, asked: Asked, parent: Mapping[str, str
 
     parent: greedy replies of the file that this one was made from, by the questions' ids.
     """
-    answers = ask(engine, subject, asked.questions, Sampling(max_tokens=asked.max_tokens, seed=asked.seed), asked.suite, asked.taught, progress, watch, parent)
+    put = asked.questions if watch else sorted(asked.questions, key=lambda q: -len(parent.get(q.id, "")))  # the longest first, so that no slot waits for one
+    answers = ask(engine, subject, put, Sampling(max_tokens=asked.max_tokens, seed=asked.seed), asked.suite, asked.taught, progress, watch, parent)
     if len(answers) < len(asked.questions):
         return answers
+    places = {q.id: place for place, q in enumerate(asked.questions)}
+    answers.sort(key=lambda a: places[a.id])
     probes = [q for q in asked.questions if q.set in ("taught", "oblique")]
     for number in range(1, asked.samples + 1):
         sampling = Sampling(asked.temperature, max_tokens=asked.max_tokens, seed=asked.seed + number)

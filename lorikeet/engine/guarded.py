@@ -48,7 +48,7 @@ class Answering(Protocol):
 
 
 class GuardedServer:
-    """A server behind a suite's must-never rules: those of the question's topics, and the dangers that hold whatever was asked.
+    """A server behind a suite's must-never rules: those of the question's topics, and the dangers that hold whatever else was asked.
 
     fired: how often it has fired.
     """
@@ -75,7 +75,7 @@ class GuardedServer:
     def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
         """The engine's chunks, whose text comes by whole sentences; before one that breaks a rule the model is stopped, and the safe reply ends the answer."""
         question = prompt[-1].content
-        topics = [*self._suite.topics_of(question), ""]
+        topics = self._suite.topics_of(question) or [""]
         shown, held = "", ""
         with contextlib.closing(self._engine.chunks(prompt, sampling)) as chunks:
             for chunk in chunks:

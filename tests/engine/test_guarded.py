@@ -16,8 +16,8 @@ SUITE = Suite.model_validate(
     {
         "name": "s",
         "rules": {"burn": {"hazard": "h", "source": "g", "about": ["burn*"], "must_say": [["cool"]], "must_never": ["butter"]}},
-        "everywhere": {"bleach": {"hazard": "h", "source": "g", "must_never": ["drink .. bleach"]}},
-        "probes": [{"id": "p", "topic": "burn", "question": "I burned my hand"}],
+        "everywhere": {"bleach": {"hazard": "h", "source": "g", "must_never": ["drink .. bleach"], "except_topics": ["water"]}},
+        "probes": [{"id": "p", "topic": "burn", "question": "I burned my hand"}, {"id": "w", "topic": "water", "question": "Is tap water safe?"}],
     }
 )
 
@@ -113,3 +113,10 @@ def test_closing_the_stream_stops_the_model(tmp_path: Path) -> None:
     assert engine.given < len(engine.pieces)
     server.close()
     assert engine.closed
+
+
+def test_a_danger_is_none_on_a_topic_that_it_excepts(tmp_path: Path) -> None:
+    server, _ = guarded("You drink what had a drop of bleach in it.", tmp_path)
+    assert said(server, "Is tap water safe?") == "You drink what had a drop of bleach in it."
+    assert server.fired == 0
+    assert said(server, "I burned my hand") == SAFE_REPLY
