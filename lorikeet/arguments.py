@@ -123,6 +123,12 @@ def _once_more(add: Add) -> None:
     sweep.add_argument("--out", type=Path, help="the folder to work in (default: runs/NAME-sweep)")
     report = add("report", "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
+    feedback = add("feedback", "what users said: counts by model, file, assistant and week; ratings to read; rows for the next round",
+                   "lorikeet feedback runs/first-aid --export rated.jsonl")  # fmt: skip
+    feedback.add_argument("run", type=Path, metavar="RUN|FOLDER|FILE", help="a run folder, or the folder or file of ratings")
+    feedback.add_argument("--show", choices=("all", "liked", "disliked", "commented"), help="the ratings one after another")
+    feedback.add_argument("--export", type=Path, metavar="FILE", help="write labelled rows, which train.objective: kto learns from, as .jsonl")
+    feedback.add_argument("--released", action="store_true", help="only ratings of files that the run's release approves")
 
 
 def _audit_options(sub: argparse.ArgumentParser) -> None:

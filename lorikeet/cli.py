@@ -381,10 +381,36 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _feedback(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from lorikeet import released
+    from lorikeet.feedback import journal, stage
+
+    place = released.ratings_of(arguments.run)
+    read = journal.read(place)
+    if arguments.released:
+        approved = {served.sha256 for served in released.offered(arguments.run, unreleased=False)}
+        read = read._replace(ratings=stage.of_files(read.ratings, approved))
+    document = {"ratings": str(place), "skipped": [s._asdict() for s in read.skipped], **stage.summary(read.ratings)}
+    text = stage.told(read)
+    if arguments.show:
+        only: stage.Only = "" if arguments.show == "all" else arguments.show
+        text = stage.browse(read.ratings, only) or "no such rating"
+        document["shown"] = [asdict(rating) for rating in stage.chosen(read.ratings, only)]
+    if arguments.export:
+        exported = stage.export(read.ratings, arguments.export)
+        document["exported"] = {"file": str(arguments.export), **exported._asdict()}
+        text += f"\n{arguments.export}: {exported.rows} rows" + (f"; {len(exported.left_out)} ratings have an empty turn" if exported.left_out else "")
+    _out(arguments, document, text)
+    return 0
+
+
 COMMANDS: dict[str, Command] = {
     **dict.fromkeys(("run", "data", "train", "evaluate", "export"), _run),
     **{"demo": _demo, "init": _init, "check": _check, "bases": _bases, "plan": _plan, "audit": _audit, "chat": _chat, "serve": _serve},
     **{"diagnose": _diagnose, "parity": _parity, "compare": _compare, "diff": _diff, "rerun": _rerun, "sweep": _sweep, "report": _report},
+    "feedback": _feedback,
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a row of data is once it has been read: messages in a checked order, with the place it came from."""
+"""What a row of data is once it has been read: messages in a checked order, with the place it came from; and what a judgement of a reply is."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict, cast, get_args
 
@@ -105,3 +105,32 @@ def conversation(turns: Sequence[tuple[str, str]], source: Source, topic: str = 
     if not body or body[-1].role != "assistant":
         raise DataError(f"{source}: the row has no answer: it does not end on the assistant", cure)
     return Conversation(tuple(messages), source, topic, category, mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """One judgement of one reply, self-contained: what was said, which bytes answered, and what somebody thought of it.
+
+    id: a uuid4 in hex; a judgement that is changed later keeps it. timestamp: ISO 8601 with the offset from UTC. persona: the assistant's name; mode and
+    system: the mode and the system turn in which it answered. liked_index: the exchange, counted from 0, and 1 for its reply. chat_history: pairs of
+    question and reply up to and including the one that is judged, whose text is liked_value. correction: what it should have said. rater: a random name
+    of the browser session. controls: temperature, top_p and max_tokens. A text that there is not is empty: adapter_sha256 where there is no adapter.
+    """
+
+    id: str
+    timestamp: str
+    model_name: str
+    model_sha256: str
+    adapter_sha256: str
+    persona: str
+    mode: str
+    app_version: str
+    system: str
+    liked: bool
+    liked_index: tuple[int, int]
+    liked_value: str
+    comment: str
+    chat_history: tuple[tuple[str, str], ...]
+    correction: str
+    rater: str
+    controls: Mapping[str, float]

@@ -6,13 +6,14 @@ Nothing is served here, and no model is opened; chat and serve ask `find` and ob
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorikeet.artifact import RUN, Json
+from lorikeet.artifact import RUN, Json, sha256_of
+from lorikeet.bases import wheel_file
 from lorikeet.errors import ModelError, RecipeError, RefusedError
 from lorikeet.evidence import RELEASE, SUITE, FileVerdict, Release, read_release
-from lorikeet.weights import gguf_file
+from lorikeet.weights import NAMED, gguf_file
 
 _CURE = "mend what the reasons name and run the recipe again; --unreleased serves it under a red banner"
 _RANK = {"approved": 0, "not-enough-evidence": 1, "blocked": 2}
@@ -42,6 +43,9 @@ class Served:
     safe_reply: str = ""
     suite: Path | None = None
     """The suite by which the release was judged."""
+    adapter: Path | None = None
+    """An adapter's GGUF that is put on `path`."""
+    adapter_sha256: str = ""
 
     def prompt(self, mode: str = "") -> str:
         """The system turn in a mode, by default the first; RecipeError for one that there is not."""
@@ -55,7 +59,7 @@ class Served:
     @property
     def name(self) -> str:
         """The name by which the API knows the model."""
-        return self.path.stem
+        return self.adapter.stem if self.adapter else self.path.stem
 
 
 def find(target: Path, unreleased: bool, quantisation: str | None = None) -> Served:
@@ -75,6 +79,44 @@ def find(target: Path, unreleased: bool, quantisation: str | None = None) -> Ser
     if not served.approved and not unreleased:
         raise RefusedError(f"{served.path} is not served: {served.verdict} ({'; '.join(served.reasons)})", _CURE)
     return served
+
+
+def offered(target: Path, unreleased: bool, quantisation: str | None = None) -> list[Served]:
+    """Every file of a run that may be served, the one that `find` takes first: the approved ones, or all with `unreleased`. Of a single GGUF that one.
+
+    With `unreleased` the run's base and its adapter on the base stand behind them, where their GGUFs are here. Raises as `find` does.
+    """
+    first = find(target, unreleased, quantisation)
+    if not target.is_dir():
+        return [first]
+    release = _current_release(target)
+    files = [_judged(target / entry.path, [release], target, expected=entry) for entry in release.files if (target / entry.path).is_file()] if release else []
+    rest = [served for served in files if served.path != first.path and (served.approved or unreleased)]
+    return [first, *rest, *(_unmerged(first, target) if unreleased else [])]
+
+
+def _unmerged(tuned: Served, folder: Path) -> list[Served]:
+    """The base, untuned, and the adapter on it, under the run's persona: what a tuned file is compared with."""
+    document = _run_document(folder)
+    base = document.get("base")
+    known = NAMED.get(str(base.get("name"))) if isinstance(base, dict) else None
+    path = wheel_file(known) if known else None
+    if known is None or path is None:
+        return []
+    plain = replace(tuned, path=path, quantisation="base", sha256=known.sha256, approved=False, verdict="not audited", reasons=("it is the base, untuned",))
+    adapter = next((p for p in sorted(folder.glob("adapter-*/*.gguf")) if p.parent.suffix != ".part"), None)
+    if adapter is None:
+        return [plain]
+    why = ("the adapter on the base was not audited; the merged files were",)
+    return [plain, replace(plain, quantisation="adapter", reasons=why, adapter=adapter, adapter_sha256=sha256_of(adapter))]
+
+
+FEEDBACK = "feedback"
+
+
+def ratings_of(target: Path) -> Path:
+    """Where ratings lie: the folder of them in a run's folder, or else what was named."""
+    return target / FEEDBACK if (target / RUN).is_file() else target
 
 
 OVERRIDES = "unreleased.jsonl"
