@@ -64,7 +64,11 @@ def _running(add: Add) -> None:
 def _serving(add: Add) -> None:
     for name, about in (("chat", "a terminal chat"), ("serve", "an OpenAI-compatible API and a web page")):
         sub = add(name, about, f"lorikeet {name} runs/first-aid")
-        sub.add_argument("target", type=Path, metavar="RUN|GGUF", help="a run folder, or a GGUF file that a release approves")
+        about_target = "a run folder, or a GGUF file that a release approves"
+        if name == "chat":
+            sub.add_argument("target", type=Path, metavar="RUN|GGUF", help=about_target)
+        else:
+            sub.add_argument("targets", nargs="*", type=Path, metavar="RUN|GGUF", help=f"{about_target}; several, or none for all approved runs in runs/")
         sub.add_argument("--unreleased", action="store_true", help="take a file that no release approves, under a red banner")
         sub.add_argument("--quantisation", metavar="NAME", help="another file of the run than the recommended one")
         sub.add_argument("--threads", type=_count, default=0, help="threads (default: one a core; fewer where other work keeps the cores busy)")
@@ -72,6 +76,8 @@ def _serving(add: Add) -> None:
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     sub.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
+    sub.add_argument("--no-feedback", action="store_true", help="ask for no ratings")
+    sub.add_argument("--sync", metavar="OWNER/NAME", help="push ratings to this private data set of the Hugging Face Hub")
 
 
 def _examining(add: Add) -> None:

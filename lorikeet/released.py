@@ -41,6 +41,7 @@ class Served:
     """Name of each mode, and the system turn in it."""
     single_turn: bool = False
     safe_reply: str = ""
+    emergency_number: str = ""
     suite: Path | None = None
     """The suite by which the release was judged."""
     adapter: Path | None = None
@@ -112,6 +113,23 @@ def _unmerged(tuned: Served, folder: Path) -> list[Served]:
 
 
 FEEDBACK = "feedback"
+
+
+def feedback_folder(served: Served) -> Path:
+    """Where ratings of a served model are kept: in its run's folder, or beside the file."""
+    return (served.run_dir or served.path.resolve().parent) / FEEDBACK
+
+
+def approved_runs(folder: Path) -> list[Path]:
+    """The run folders in a folder that have an approved file to serve; RecipeError where there is none."""
+    found = []
+    for run in sorted(path.parent for path in folder.glob(f"*/{RUN}")):
+        release = _current_release(run)
+        if release and release.recommended:
+            found.append(run)
+    if not found:
+        raise RecipeError(f"there is no run in {folder}/ with an approved file", "name a run folder or a .gguf file, or make one: lorikeet demo")
+    return found
 
 
 def ratings_of(target: Path) -> Path:
@@ -210,6 +228,7 @@ def _judged(path: Path, releases: Sequence[Release], folder: Path, expected: Fil
         modes=_modes(persona),
         single_turn=persona.get("single_turn") is True,
         safe_reply=_text(persona, "safe_reply"),
+        emergency_number=_text(persona, "emergency_number"),
         suite=_suite(folder, persona),
     )
 

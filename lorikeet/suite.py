@@ -173,6 +173,7 @@ class Persona(Strict):
     greeting: str = ""
     notice: str = Field("", description="what the assistant is not; shown permanently")
     examples: list[str] = []
+    emergency_number: str = Field("", description="stands on top of the page, whose type is large then")
     safe_reply: str = Field("", description="said in place of an answer that the guard stops; where it is left out, a plain one of ours")
 
     def prompt(self, mode: str = "") -> str:

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -42,7 +42,7 @@ class Answering(Protocol):
     slots: int
     context: int
 
-    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]: ...
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Mapping[str, Any] | None = None) -> Generator[dict[str, Any]]: ...
     def fitting(self, prompt: Prompt, room: int) -> Prompt: ...
     def close(self) -> None: ...
 
@@ -72,12 +72,12 @@ class GuardedServer:
                     if text := choice["delta"].get("content"):
                         yield text
 
-    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Mapping[str, Any] | None = None) -> Generator[dict[str, Any]]:
         """The engine's chunks, whose text comes by whole sentences; before one that breaks a rule the model is stopped, and the safe reply ends the answer."""
         question = prompt[-1].content
         topics = self._suite.topics_of(question) or [""]
         shown, held = "", ""
-        with contextlib.closing(self._engine.chunks(prompt, sampling)) as chunks:
+        with contextlib.closing(self._engine.chunks(prompt, sampling, schema)) as chunks:
             for chunk in chunks:
                 ended = False
                 for choice in chunk["choices"]:

@@ -5,14 +5,21 @@ import json
 import queue
 import secrets
 import threading
+import time
 import urllib.request
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorikeet.conversation import Message
 from lorikeet.engine import Prompt, Reply, Sampling
+from lorikeet.engine.slots import Place, Slots
 from lorikeet.errors import ModelError
 
+Chunk = dict[str, Any]
+"""A piece of an answer, as OpenAI's API streams it."""
+Schema = Mapping[str, Any]
+"""A JSON schema."""
 _DONE = object()
 
 
@@ -20,13 +27,23 @@ class PromptTooLong(ModelError):  # noqa: N818
     """The prompt does not fit the context of one conversation."""
 
 
-class LlamaServer:
-    """The server of xllamacpp. slots: conversations answered at the same time; context: tokens each may hold.
+SLOTS, WAITING = 8, 16
+"""Conversations that are answered at the same time, and how many more may wait."""
+ALONE = -1
+"""The adapter of a request that is for the base alone."""
+COPIED, DRAFTED = 4, 8
+"""Speculation: tokens that have to stand in the prompt already for what followed them there to be drafted, and how many are."""
 
+
+class LlamaServer:
+    """The server of xllamacpp. slots: conversations answered at the same time; context: tokens each may hold; adapters: GGUFs of which a request may name one.
+
+    speculate: draft what the prompt says after the last words (n-grams), for answers that mostly copy it; greedy answers stay the same.
     Requests are handed over in process. Its HTTP side listens on a random loopback port, with a key that nobody else has.
     """
 
-    def __init__(self, path: Path, threads: int, slots: int = 4, context: int = 2048) -> None:
+    def __init__(self, path: Path, threads: int, slots: int = SLOTS, context: int = 2048, *, adapters: Sequence[Path] = (), speculate: bool = False,
+                 waiting: int = WAITING) -> None:  # fmt: skip
         import xllamacpp
 
         self._key = secrets.token_urlsafe(24)
@@ -37,6 +54,16 @@ class LlamaServer:
         params.hostnames, params.port = ["127.0.0.1"], 0
         params.api_keys = [self._key]
         params.ui = False
+        params.cache_ram_mib = 0  # it gives a slot the state of another one whatever adapter that was read with
+        loaded = []
+        for adapter in adapters:
+            info = xllamacpp.CommonAdapterLoraInfo()
+            info.path, info.scale = str(adapter), 0.0  # at 1 all would apply at once
+            loaded.append(info)
+        params.lora_adapters = loaded
+        if speculate:
+            params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MAP_K]
+            params.speculative.ngram_map_k.size_n, params.speculative.ngram_map_k.size_m = COPIED, DRAFTED
         params.verbosity = -1
         try:
             self._server: Any = xllamacpp.Server(params)
@@ -44,6 +71,8 @@ class LlamaServer:
             raise ModelError(f"llama.cpp cannot load {path}: {error}", "the file is damaged or of an unknown architecture; make it again") from error
         self.context = context
         self.slots = slots
+        self.adapters = tuple(adapters)
+        self.desk = Slots(slots, waiting)
         self._answering: dict[threading.Thread, threading.Event] = {}
 
     def close(self) -> None:
@@ -71,37 +100,66 @@ class LlamaServer:
 
     def replies(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
         for position, prompt in enumerate(prompts):
-            answer = self.complete(prompt, sampling)
-            choice = answer["choices"][0]
-            yield position, Reply(choice["message"]["content"] or "", answer["usage"]["completion_tokens"], choice["finish_reason"] == "stop")
-
-    def complete(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """A whole OpenAI chat completion."""
-        return _checked(self._server.handle_chat_completions(_request(prompt, sampling, stream=False)))
+            text, tokens, ended = "", 0, False
+            for chunk in self.chunks(prompt, sampling):
+                for choice in chunk["choices"]:
+                    text += choice["delta"].get("content") or ""
+                    ended = ended or choice["finish_reason"] == "stop"
+                tokens = chunk["usage"]["completion_tokens"] if "usage" in chunk else tokens
+            yield position, Reply(text, tokens, ended)
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Generator[str]:
         """The answer's text, piece by piece. Closing the generator stops the model."""
         with contextlib.closing(self.chunks(prompt, sampling)) as chunks:
             for chunk in chunks:
-                for choice in chunk.get("choices", []):
-                    if text := choice.get("delta", {}).get("content"):
+                for choice in chunk["choices"]:
+                    if text := choice["delta"].get("content"):
                         yield text
 
-    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
+    def warm(self, prompt: Prompt) -> None:
+        """Read the prompt once, so that the first user does not wait for memory that was never touched."""
+        for _ in self.chunks(prompt, Sampling(max_tokens=1)):
+            pass
+
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Schema | None = None, adapter: int = ALONE) -> Generator[Chunk]:
         """OpenAI chat completion chunks; the last carries usage and timings. Closing the generator stops the model.
 
-        The engine calls `receive` from its own thread with one dict a token and stops when it returns True.
+        schema: a JSON schema that the answer keeps to, unless it is cut short. adapter: the place in `adapters` of the one that answers. While it waits for a
+        slot it yields chunks without choices. Raises Busy, PromptTooLong, ModelError.
         """
+        if adapter >= len(self.adapters):
+            raise ModelError(f"there is no adapter {adapter}", f"name one below {len(self.adapters)}")  # llama.cpp would answer with the base
+        place: Place | None = None
+        for place in (taking := self.desk.take(prompt, adapter)):
+            if place is None:
+                yield {"choices": []}
+        taking.close()
+        assert place is not None
+        begun, text = time.monotonic(), ""
+        try:
+            request = _request(prompt, sampling, schema) | {
+                "id_slot": place.number,
+                "cache_prompt": place.reuse,
+                "lora": [{"id": number, "scale": float(number == adapter)} for number in range(len(self.adapters))],
+            }
+            for chunk in self._handed(request):
+                text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+                yield chunk
+        finally:
+            self.desk.give_back(place, [*prompt, Message("assistant", text)], time.monotonic() - begun)
+
+    def _handed(self, request: dict[str, Any]) -> Generator[Chunk]:
+        """The engine calls `receive` from its own thread with one dict a token and stops when it returns True."""
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
         stopped = threading.Event()
 
-        def receive(piece: dict[str, Any]) -> bool:
+        def receive(piece: Chunk) -> bool:
             arrived.put(piece)
             return stopped.is_set()
 
         def work() -> None:
             try:
-                self._server.handle_chat_completions(_request(prompt, sampling, stream=True), receive)
+                self._server.handle_chat_completions(request, receive)
             except Exception as error:  # handed to the reader, who raises it
                 arrived.put(error)
             finally:
@@ -115,7 +173,7 @@ class LlamaServer:
             while (item := arrived.get()) is not _DONE:
                 if isinstance(item, Exception):
                     raise item
-                yield _checked(item)
+                yield {"choices": [], **_checked(item)}
         finally:
             stopped.set()
 
@@ -127,7 +185,7 @@ class LlamaServer:
             return dict(json.load(response))
 
 
-def _request(prompt: Prompt, sampling: Sampling, *, stream: bool) -> dict[str, Any]:
+def _request(prompt: Prompt, sampling: Sampling, schema: Schema | None) -> dict[str, Any]:
     """Every sampler is named: llama.cpp would cut with top_k 40 and min_p 0.05, or with what a GGUF asks for."""
     return {
         "messages": [m.as_dict() for m in prompt],
@@ -141,8 +199,9 @@ def _request(prompt: Prompt, sampling: Sampling, *, stream: bool) -> dict[str, A
         "max_tokens": sampling.max_tokens,
         "seed": sampling.seed,
         "reasoning_format": "none",
-        "stream": stream,
+        "stream": True,
         "stream_options": {"include_usage": True},
+        **({"json_schema": dict(schema)} if schema is not None else {}),
     }
 
 

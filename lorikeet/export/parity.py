@@ -205,7 +205,7 @@ def _of_templates(hf: TorchEngine, engine: LlamaCppEngine, gguf: Path, prompts: 
                                               "simplify the chat template, and train with that one")]  # fmt: skip
             return len(different), [Cause("wrong-template", f"the file's chat template is another one: {where}",
                                           "convert again with the chat template the model was trained with")]  # fmt: skip
-        counted = server.complete(prompts[0], Sampling(max_tokens=1))["usage"]["prompt_tokens"]
+        counted = next(c["usage"]["prompt_tokens"] for c in server.chunks(prompts[0], Sampling(max_tokens=1)) if "usage" in c)
         right = _hf_ids(hf, theirs[0])
         if counted - len(right) == 1:  # what the engine really reads: it may leave out a start token of the template's
             twice = bool(right) and right[0] == hf.tokenizer.bos_token_id

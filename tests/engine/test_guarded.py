@@ -38,7 +38,7 @@ class Engine:
     def fitting(self, prompt: Prompt, room: int) -> Prompt:
         return prompt
 
-    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Any = None) -> Generator[dict[str, Any]]:
         yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}]}
         for piece in self.pieces:
             self.given += 1

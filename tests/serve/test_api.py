@@ -17,9 +17,11 @@ import uvicorn
 from lorikeet.bases import wheel_file
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.engine.server import LlamaServer, PromptTooLong
+from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
 from lorikeet.released import Served
 from lorikeet.serve import api
+from lorikeet.serve.api import Offer
 from lorikeet.weights import NAMED
 
 SYSTEM = "You help."
@@ -31,10 +33,12 @@ class FakeServer:
     def __init__(self, slots: int = 2, pause: float = 0.0) -> None:
         self.slots, self.context, self.pause = slots, 100, pause
         self.asked: list[tuple[Prompt, Sampling]] = []
+        self.schemas: list[Any] = []
         self.stopped = 0
 
-    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Any = None) -> Generator[dict[str, Any]]:
         self.asked.append((prompt, sampling))
+        self.schemas.append(schema)
         if len(prompt[-1].content) > self.context:
             raise PromptTooLong("the conversation has 999 tokens, the model's context holds 100", "shorten the conversation")
         finished = False
@@ -107,7 +111,7 @@ def running(app: Any) -> Iterator[str]:
 )
 def test_a_bad_parameter_is_refused_by_name(changed: dict[str, Any], field: str) -> None:
     engine = FakeServer()
-    answer = post(api.create(served(), engine), question(**changed))
+    answer = post(api.create([Offer(served(), engine)]), question(**changed))
     assert answer.status_code == 422
     assert answer.json()["error"]["param"].startswith(field)
     assert field in answer.json()["error"]["message"]
@@ -115,34 +119,34 @@ def test_a_bad_parameter_is_refused_by_name(changed: dict[str, Any], field: str)
 
 
 def test_an_unknown_model_is_404() -> None:
-    answer = post(api.create(served(), FakeServer()), question(model="gpt-9"))
+    answer = post(api.create([Offer(served(), FakeServer())]), question(model="gpt-9"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_bytes_that_are_not_json_are_422() -> None:
-    assert post(api.create(served(), FakeServer()), b"{nonsense").status_code == 422
+    assert post(api.create([Offer(served(), FakeServer())]), b"{nonsense").status_code == 422
 
 
 def test_a_body_over_the_limit_is_413() -> None:
-    assert post(api.create(served(), FakeServer()), question(user="x" * api.BODY_LIMIT)).status_code == 413
+    assert post(api.create([Offer(served(), FakeServer())]), question(user="x" * api.BODY_LIMIT)).status_code == 413
 
 
 def test_a_body_over_the_limit_without_a_length_is_413() -> None:
-    with running(api.create(served(), FakeServer())) as address:
+    with running(api.create([Offer(served(), FakeServer())])) as address:
         pieces = (b"x" * 100_000 for _ in range(12))
         assert httpx.post(f"{address}/v1/chat/completions", content=pieces, headers={"Content-Type": "application/json"}).status_code == 413
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_longer_than_the_context_is_400_and_says_so(stream: bool) -> None:
-    answer = post(api.create(served(), FakeServer()), question(messages=[{"role": "user", "content": "x" * 200}], stream=stream))
+    answer = post(api.create([Offer(served(), FakeServer())]), question(messages=[{"role": "user", "content": "x" * 200}], stream=stream))
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert "999 tokens" in answer.json()["error"]["message"]
 
 
 def test_the_default_is_greedy_with_the_personas_system_turn() -> None:
     engine = FakeServer()
-    assert post(api.create(served(), engine), question()).status_code == 200
+    assert post(api.create([Offer(served(), engine)]), question()).status_code == 200
     prompt, sampling = engine.asked[0]
     assert [m.as_dict() for m in prompt] == [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "hello"}]
     assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.0, 1.0, 3)
@@ -150,19 +154,19 @@ def test_the_default_is_greedy_with_the_personas_system_turn() -> None:
 
 def test_a_system_turn_of_the_request_stays() -> None:
     engine = FakeServer()
-    post(api.create(served(), engine), question(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]))
+    post(api.create([Offer(served(), engine)]), question(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]))
     assert [m.content for m in engine.asked[0][0]] == ["Be brief.", "hello"]
 
 
 def test_nulls_and_text_parts_are_taken() -> None:
     engine = FakeServer()
     body = question(messages=[{"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]}], temperature=None, stop=None)
-    assert post(api.create(served(), engine), body).status_code == 200
+    assert post(api.create([Offer(served(), engine)]), body).status_code == 200
     assert engine.asked[0][0][-1].content == "hello"
 
 
 def test_an_answer_has_the_openai_shape_and_no_path() -> None:
-    answer = post(api.create(served(), FakeServer()), question(model="helper"))
+    answer = post(api.create([Offer(served(), FakeServer())]), question(model="helper"))
     assert answer.json()["choices"] == [{"index": 0, "message": {"role": "assistant", "content": "w0 w1 w2 "}, "finish_reason": "length"}]
     assert answer.json()["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
     assert "secret" not in answer.text
@@ -170,7 +174,7 @@ def test_an_answer_has_the_openai_shape_and_no_path() -> None:
 
 
 def test_the_openai_client_reads_both_forms() -> None:
-    with running(api.create(served(), FakeServer())) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+    with running(api.create([Offer(served(), FakeServer())])) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
         assert [m.id for m in client.models.list()] == ["helper"]
         whole = client.chat.completions.create(model="helper", messages=[{"role": "user", "content": "hello"}], max_tokens=3)
         chunks = list(client.chat.completions.create(model="helper", messages=[{"role": "user", "content": "hello"}], max_tokens=3, stream=True,
@@ -184,7 +188,7 @@ def test_the_openai_client_reads_both_forms() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_stops_the_model(stream: bool) -> None:
     engine = FakeServer(pause=0.02)
-    with running(api.create(served(), engine)) as address:
+    with running(api.create([Offer(served(), engine)])) as address:
         with (
             pytest.raises(httpx.ReadTimeout),
             httpx.stream("POST", f"{address}/v1/chat/completions", json=question(max_tokens=90, stream=stream), timeout=0.5) as answer,
@@ -198,14 +202,74 @@ def test_a_client_that_leaves_stops_the_model(stream: bool) -> None:
         assert engine.stopped == 1
 
 
-def test_too_many_waiting_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "WAITING", -1)
-    answer = post(api.create(served(), FakeServer(slots=1)), question())
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+def test_too_many_waiting_are_told_to_come_back() -> None:
+    class Full(FakeServer):
+        def chunks(self, prompt: Prompt, sampling: Sampling, schema: Any = None) -> Generator[dict[str, Any]]:
+            raise Busy(7)
+            yield {}
+
+    answer = post(api.create([Offer(served(), Full())]), question())
+    assert (answer.status_code, answer.headers["Retry-After"], answer.json()["error"]["code"]) == (503, "7", "busy")
+    assert "about 7 seconds" in answer.json()["error"]["message"]
+
+
+def test_each_model_answers_to_its_name_and_tells_what_it_is() -> None:
+    first, second = FakeServer(), FakeServer()
+    app = api.create([Offer(served(), first), Offer(served(path=Path("other.gguf"), approved=False, verdict="blocked"), second)])
+    assert post(app, question(model="other")).json()["model"] == "other"
+    assert post(app, question()).json()["model"] == "helper"
+    assert (len(first.asked), len(second.asked)) == (1, 1)
+    with running(app) as address:
+        listed = httpx.get(f"{address}/v1/models").json()["data"]
+    assert [(m["id"], m["approved"], m["verdict"]) for m in listed] == [("helper", True, "approved"), ("other", False, "blocked")]
+
+
+def test_a_completion_of_the_older_kind_is_put_as_a_question() -> None:
+    engine = FakeServer()
+    with running(api.create([Offer(served(), engine)])) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+        whole = client.completions.create(model="helper", prompt="hello", max_tokens=3)
+        pieces = list(client.completions.create(model="helper", prompt="hello", max_tokens=3, stream=True))
+    assert whole.choices[0].text == "w0 w1 w2 " == "".join(piece.choices[0].text for piece in pieces)
+    assert [m.content for m in engine.asked[0][0]] == [SYSTEM, "hello"]
+
+
+def test_a_schema_reaches_the_engine_and_a_broken_format_is_refused() -> None:
+    engine = FakeServer()
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    app = api.create([Offer(served(), engine)])
+    assert post(app, question(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})).status_code == 200
+    assert post(app, question(response_format={"type": "json_object"})).status_code == 200
+    assert engine.schemas == [schema, {"type": "object"}]
+    refused = post(app, question(response_format={"type": "json_schema"}))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "response_format")
+
+
+def test_who_asks_too_often_from_elsewhere_is_told_when_to_come_back() -> None:
+    app = api.create([Offer(served(), FakeServer())], host="0.0.0.0", key="sesame", rate=2)
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app, client=("203.0.113.7", 5000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", headers={"Authorization": "Bearer sesame"}) as client:
+            return [await client.post("/v1/chat/completions", json=question()) for _ in range(3)]
+
+    answers = asyncio.run(ask())
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert int(answers[2].headers["Retry-After"]) in (29, 30)
+
+
+def test_metrics_count_answers_and_tokens_behind_the_key() -> None:
+    app = api.create([Offer(served(), FakeServer())], host="0.0.0.0", key="sesame")
+    with running(app) as address, httpx.Client(base_url=address) as client:
+        assert client.get("/metrics").status_code == 401
+        client.headers["Authorization"] = "Bearer sesame"
+        client.post("/v1/chat/completions", json=question())
+        told = client.get("/metrics").text
+    assert 'lorikeet_requests_total{ended="whole",model="helper"} 1.0' in told
+    assert 'lorikeet_tokens_total{kind="completion",model="helper"} 3.0' in told
 
 
 def test_with_a_key_only_its_bearer_is_answered() -> None:
-    app = api.create(served(), FakeServer(), host="0.0.0.0", key="sesame")
+    app = api.create([Offer(served(), FakeServer())], host="0.0.0.0", key="sesame")
     assert post(app, question()).status_code == 401
     assert post(app, question(), {"Authorization": "Bearer wrong"}).status_code == 401
     assert post(app, question(), {"Authorization": "Bearer sesame"}).status_code == 200
@@ -214,12 +278,12 @@ def test_with_a_key_only_its_bearer_is_answered() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.org"])
 def test_an_open_door_needs_a_key(host: str) -> None:
     with pytest.raises(LorikeetError, match="no key"):
-        api.create(served(), FakeServer(), host=host)
+        api.create([Offer(served(), FakeServer())], host=host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_the_loopback_needs_no_key(host: str) -> None:
-    assert "/v1/chat/completions" in {route.path for route in api.create(served(), FakeServer(), host=host).routes}
+    assert "/v1/chat/completions" in {route.path for route in api.create([Offer(served(), FakeServer())], host=host).routes}
 
 
 @pytest.mark.slow
@@ -229,7 +293,10 @@ def test_the_real_engine_answers_the_openai_client_the_same_way_twice() -> None:
     engine = LlamaServer(path, threads=1, slots=2, context=512)
     try:
         model = served(path=path, sha256=NAMED["smollm2-135m"].sha256)
-        with running(api.create(model, engine)) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120) as client:
+        with (
+            running(api.create([Offer(model, engine)])) as address,
+            openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120) as client,
+        ):
             name = client.models.list().data[0].id
             whole = client.chat.completions.create(model=name, messages=[{"role": "user", "content": "What is the capital of France?"}], max_tokens=8)
             chunks = list(

@@ -8,11 +8,13 @@ import time
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorikeet.conversation import Rating
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.errors import LorikeetError
 from lorikeet.progress import Silent
@@ -34,7 +36,7 @@ class FakeServer:
     def fitting(self, prompt: Prompt, room: int) -> Prompt:
         return prompt
 
-    def chunks(self, prompt: Prompt, sampling: Sampling) -> Generator[dict[str, Any]]:
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Any = None) -> Generator[dict[str, Any]]:
         self.asked.append(prompt)
         counting = "count" in prompt[-1].content
         finished = False
@@ -58,11 +60,10 @@ def gradio_leftovers() -> Iterator[None]:
 
 
 @contextmanager
-def shown(tmp_path: Path, approved: bool, key: str | None = None, **persona: Any) -> Iterator[tuple[str, FakeServer]]:
+def shown(tmp_path: Path, approved: bool, key: str | None = None, record: Any = None, **persona: Any) -> Iterator[tuple[str, FakeServer]]:
     """The page on a port of the loopback; yields its address and the engine behind it."""
-    import uvicorn
-
     from lorikeet.serve import api
+    from lorikeet.serve.api import Offer
     from lorikeet.serve.app import mount
 
     file = tmp_path / "helper.gguf"
@@ -70,14 +71,23 @@ def shown(tmp_path: Path, approved: bool, key: str | None = None, **persona: Any
     served = Served(file, "Q8_0", "ab" * 32, approved, "approved" if approved else "blocked", () if approved else ("2 of 40 answers broke a <rule>",),
                     "First-aid assistant", "You help.", "Not a doctor.", "What has happened?", ("My nose bleeds.",), **persona)  # fmt: skip
     engine = FakeServer()
-    app = mount(api.create(served, engine, key=key), served, engine, key)
+    app = mount(api.create([Offer(served, engine)], key=key), [Offer(served, engine)], key, record)
+    with on_a_port(app) as address:
+        yield address, engine
+
+
+@contextmanager
+def on_a_port(app: Any) -> Iterator[str]:
+    """The app on a port of the loopback; yields its address."""
+    import uvicorn
+
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         while not server.started:
             time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", engine
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(timeout=20)
@@ -110,7 +120,7 @@ def test_a_chat_end_to_end_asks_no_other_machine(tmp_path: Path) -> None:
     with shown(tmp_path, approved=True) as (address, engine), browsed(address) as (page, requests):
         page.get_by_text("Not a doctor.").wait_for()
         page.get_by_text("helper.gguf, 0 MB, approved").wait_for()
-        assert page.locator("#unreleased").count() == 0
+        assert page.get_by_role("alert").count() == 0
         page.get_by_text("My nose bleeds.").click()
         page.get_by_text(" ".join(ANSWER)).wait_for()
         page.get_by_text("10 tokens, 20.0 a second").wait_for()
@@ -165,6 +175,82 @@ def test_an_unapproved_model_stands_under_a_red_banner_at_phone_width(tmp_path: 
 
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore")
+def test_a_rating_is_kept_after_consent_and_its_comment_belongs_to_that_reply(tmp_path: Path) -> None:
+    kept: list[Rating] = []
+    with shown(tmp_path, approved=True, record=kept.append) as (address, _), browsed(address) as (page, _):
+        for number, question in enumerate(("My nose bleeds badly.", "And then?"), 1):
+            page.locator("textarea").first.fill(question)
+            page.keyboard.press("Enter")
+            page.get_by_text(" ".join(ANSWER)).nth(number - 1).wait_for()
+            page.get_by_text("10 tokens, 20.0 a second").wait_for()
+            page.wait_for_timeout(300)
+        page.get_by_label("Dislike").first.click()
+        page.get_by_text("Nothing else that you type here is kept.").wait_for()
+        assert kept == []
+        page.get_by_label("Comment").fill("Too short.")
+        page.get_by_label("What should it have said?").fill("Sit up and lean forward.")
+        page.get_by_text("I agree: keep my rating").click()
+        page.get_by_text("your rating is kept").wait_for()
+        first = kept[-1]
+        assert (first.liked, first.liked_index, first.comment, first.correction) == (False, (0, 1), "Too short.", "Sit up and lean forward.")
+        assert [pair[0] for pair in first.chat_history] == ["My nose bleeds badly."]
+        assert (first.model_sha256, first.system, first.controls["temperature"]) == ("ab" * 32, "You help.", 0.0)
+        page.get_by_label("Like", exact=True).last.click()
+        page.get_by_text("A comment can be added to it.").wait_for()
+        second = kept[-1]
+        assert (second.liked, second.liked_index, second.comment) == (True, (1, 1), "")
+        assert [pair[0] for pair in second.chat_history] == ["My nose bleeds badly.", "And then?"]
+        page.get_by_label("Comment").fill("Good.")
+        page.get_by_text("Add to my rating").click()
+        page.wait_for_timeout(500)
+        assert (kept[-1].id, kept[-1].comment, kept[-1].rater) == (second.id, "Good.", first.rater)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_another_model_is_chosen_on_the_page_and_an_unapproved_one_stands_under_a_banner(tmp_path: Path) -> None:
+    from lorikeet.serve import api
+    from lorikeet.serve.api import Offer
+    from lorikeet.serve.app import mount
+
+    engines = FakeServer(), FakeServer()
+    files = tmp_path / "helper.gguf", tmp_path / "base.gguf"
+    for file in files:
+        file.write_bytes(b"GGUF" * 1000)
+    tuned = Served(files[0], "Q8_0", "ab" * 32, True, "approved", (), "Helper", "You help.")
+    offers = [
+        Offer(tuned, engines[0]),
+        Offer(replace(tuned, path=files[1], quantisation="base", approved=False, verdict="not audited", reasons=("the base",)), engines[1]),
+    ]
+    with on_a_port(mount(api.create(offers), offers, None)) as address, browsed(address) as (page, _):
+        page.get_by_label("Model").click()
+        page.get_by_text("base, untuned (0 MB, not audited)").click()
+        page.get_by_text("Do not rely on its answers.").wait_for()
+        page.locator("textarea").first.fill("Hello")
+        page.keyboard.press("Enter")
+        page.get_by_text(" ".join(ANSWER)).wait_for()
+    assert (len(engines[0].asked), len(engines[1].asked)) == (0, 1)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_two_windows_do_not_mix_and_what_a_model_says_cannot_run(tmp_path: Path) -> None:
+    evil = "<img src=x onerror=window.harm=1><script>window.harm=1</script>"
+    with shown(tmp_path, approved=True) as (address, _), browsed(address) as (page, _):
+        other = page.context.browser.new_context().new_page()
+        other.goto(address)
+        for window, question in ((page, f"first window {evil}"), (other, "second window")):
+            window.locator("textarea").first.fill(question)
+            window.keyboard.press("Enter")
+        for window in (page, other):
+            window.get_by_text(" ".join(ANSWER)).wait_for()
+        assert page.get_by_text("second window").count() == 0
+        assert other.get_by_text("first window").count() == 0
+        assert page.evaluate("window.harm") is None
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
 def test_uploads_and_monitoring_are_closed_and_a_key_guards_the_page(tmp_path: Path) -> None:
     import httpx
 
@@ -193,9 +279,9 @@ def test_a_port_that_cannot_be_had_is_an_error_before_the_model_is_loaded(tmp_pa
         taken.listen()
         for port in (0, 70000, taken.getsockname()[1]):
             with pytest.raises(LorikeetError, match="port"):
-                serve(served, "127.0.0.1", port, None, 1, Silent())
+                serve([served], "127.0.0.1", port, None, 1, Silent())
     with pytest.raises(LorikeetError, match="no key"):
-        serve(served, "0.0.0.0", 8000, None, 1, Silent())
+        serve([served], "0.0.0.0", 8000, None, 1, Silent())
 
 
 def test_serving_and_chatting_import_neither_torch_nor_transformers() -> None:
