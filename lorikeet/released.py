@@ -42,6 +42,8 @@ class Served:
     single_turn: bool = False
     safe_reply: str = ""
     emergency_number: str = ""
+    layout: str = "chat"
+    """How the page is laid out: chat or email."""
     suite: Path | None = None
     """The suite by which the release was judged."""
     adapter: Path | None = None
@@ -229,6 +231,7 @@ def _judged(path: Path, releases: Sequence[Release], folder: Path, expected: Fil
         single_turn=persona.get("single_turn") is True,
         safe_reply=_text(persona, "safe_reply"),
         emergency_number=_text(persona, "emergency_number"),
+        layout=_text(persona, "layout") or "chat",
         suite=_suite(folder, persona),
     )
 

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -173,6 +173,7 @@ class Persona(Strict):
     greeting: str = ""
     notice: str = Field("", description="what the assistant is not; shown permanently")
     examples: list[str] = []
+    layout: Literal["chat", "email"] = Field("chat", description="the page: a chat; or a draft that is corrected sentence by sentence, with its tone")
     emergency_number: str = Field("", description="stands on top of the page, whose type is large then")
     safe_reply: str = Field("", description="said in place of an answer that the guard stops; where it is left out, a plain one of ours")
 

@@ -19,7 +19,8 @@ from lorikeet.progress import Progress
 from lorikeet.released import Served
 from lorikeet.serve import api
 from lorikeet.serve.api import Model, Offer
-from lorikeet.serve.page import CSS, Record, page
+from lorikeet.serve.frame import CSS
+from lorikeet.serve.page import Record, page
 
 CLOSED = ("/gradio_api/upload", "/gradio_api/proxy=", "/gradio_api/process_recording", "/gradio_api/vibe", "/monitoring", "/gradio_api/deep_link")
 """Doors of Gradio that a chat does not need: storing files here, fetching from elsewhere, watching other users."""
@@ -76,7 +77,7 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, threa
     with _listening(host, port) as door:
         progress.say(f"loading {served[0].path.name}")
         fleet = Fleet(threads)
-        voices = [fleet.add(one.path, one.adapter) for one in served]
+        voices = [fleet.add(one.path, one.adapter, speculate=one.layout == "email") for one in served]
         voices[0].warm(api.prompt_of([("user", "Hello.")], served[0].prompt()))
         models: list[Model] = [GuardedServer(voice, guard) if guard else voice for voice in voices]
         offers = [Offer(one, model) for one, model in zip(served, models, strict=True)]

@@ -20,26 +20,12 @@ from lorikeet.engine.guarded import FIRED
 from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
 from lorikeet.released import Served
+from lorikeet.serve import email_page
 from lorikeet.serve.api import ANSWER_TOKENS, Offer, prompt_of
+from lorikeet.serve.frame import opened
 
 Record = Callable[[Rating], None]
 """Keeps a rating; returns when it is on the disk, and raises LorikeetError where it cannot be kept."""
-
-CSS = """
-.gradio-container { max-width: 48rem !important; margin: 0 auto !important; }
-.head h1 { font-size: 1.5rem; font-weight: 600; margin: 0 0 .25rem; }
-.head p { margin: 0 0 .25rem; }
-.file, .quiet { font-size: .8rem; opacity: .75; overflow-wrap: anywhere; }
-.quiet { min-height: 1.2rem; text-align: right; }
-.unreleased { background: #b00020; color: #fff; padding: .6rem .9rem; border-radius: 6px; }
-.unreleased strong { color: #fff; }
-.banner { position: sticky; top: 0; z-index: 100; }
-.emergency .call { background: #b00020; color: #fff; padding: .8rem 1rem; border-radius: 8px; font-size: 1.4rem; font-weight: 700; text-align: center; }
-.emergency .call a { color: #fff; }
-.emergency .message, .emergency textarea { font-size: 1.35rem !important; line-height: 1.5; }
-.emergency .message li { margin-bottom: .5rem; }
-[data-testid="status-tracker"], footer { display: none !important; }
-"""
 
 CONSENT = (
     "To keep your rating, this conversation up to the rated reply is written down on the machine that serves this page, with your thumb and what you write "
@@ -94,15 +80,18 @@ def page(offers: Sequence[Offer], record: Record | None, waiting: int) -> gr.Blo
 
 
 def _assistant(offers: Sequence[Offer], record: Record | None) -> None:
-    """One assistant's part of the page."""
+    """One assistant's part of the page, as its persona lays it out."""
+    if offers[0].served.layout == "email":
+        email_page.build(offers)
+    else:
+        _chat(offers, record)
+
+
+def _chat(offers: Sequence[Offer], record: Record | None) -> None:
+    """A chat, its controls below it, and ratings."""
     first, by_name = offers[0].served, {offer.served.name: offer for offer in offers}
     with gr.Column(elem_classes=["emergency"] if first.emergency_number else []):
-        banner = gr.HTML(_banner(first), elem_classes=["banner"], padding=False, visible=not first.approved)
-        gr.HTML(_head(first), padding=False)
-        model = gr.Dropdown([(_label(o.served), o.served.name) for o in offers], value=first.name, label="Model", show_label=False, container=False,
-                            filterable=False, visible=len(offers) > 1)  # fmt: skip
-        file = gr.HTML(_file(first), padding=False, elem_classes=["file"])
-        model.change(lambda name: _chosen(by_name[name].served), model, [banner, file], api_visibility="private", show_progress="hidden")
+        model = opened(offers)
         modes = [name for name, _ in first.modes]
         mode = gr.Radio(modes, value=modes[0] if modes else None, label="How to answer", visible=bool(modes))
         visit = gr.State(Visit())
@@ -126,7 +115,7 @@ def _assistant(offers: Sequence[Offer], record: Record | None) -> None:
             textbox=gr.Textbox(placeholder="Ask something", show_label=False, container=False, scale=7, max_lines=8, submit_btn=True, stop_btn=True),
             examples=[[example] for example in first.examples] or None,
             additional_inputs=[model, mode, visit, *controls],
-            additional_inputs_accordion=gr.Accordion("Controls", open=False),
+            additional_inputs_accordion=gr.Accordion("Controls", open=False, render=False),
             additional_outputs=[speed, visit],
             editable=True,
             concurrency_limit=offers[0].model.slots,
@@ -264,39 +253,3 @@ def _role(name: str) -> Role:
 def _text(content: str | list[dict[str, Any]]) -> str:
     """A turn's text, as Gradio keeps it: a string, or a list of parts."""
     return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content)
-
-
-def _head(served: Served) -> str:
-    call = f'<p class="call">In an emergency call {html.escape(served.emergency_number)} first</p>' if served.emergency_number else ""
-    notice = f'<p class="notice">{html.escape(served.notice)}</p>' if served.notice else ""
-    return f'<div class="head">{call}<h1>{html.escape(served.title)}</h1>{notice}</div>'
-
-
-def _label(served: Served) -> str:
-    """A model in the list: what it is, and the gate's word."""
-    kinds = {"base": "base, untuned", "adapter": "adapter on the base"}
-    return f"{kinds.get(served.quantisation, f'tuned, {served.quantisation}')} ({_size(served)}, {_word(served)})"
-
-
-def _word(served: Served) -> str:
-    return served.verdict.replace("-", " ")
-
-
-def _size(served: Served) -> str:
-    return f"{served.path.stat().st_size / 1e6:.0f} MB"
-
-
-def _file(served: Served) -> str:
-    adapter = f" with {served.adapter.name}" if served.adapter else ""
-    return html.escape(f"{served.path.name}{adapter}, {_size(served)}, {_word(served)}")
-
-
-def _chosen(served: Served) -> tuple[Any, str]:
-    return gr.HTML(_banner(served), visible=not served.approved), _file(served)
-
-
-def _banner(served: Served) -> str:
-    if served.approved:
-        return ""
-    text = f"This model has not passed its safety gate: {'; '.join(served.reasons)}. Do not rely on its answers."
-    return f'<div class="unreleased" role="alert"><strong>Not released.</strong> {html.escape(text)}</div>'
