@@ -260,23 +260,26 @@ def _guard(arguments: argparse.Namespace, served: "Served") -> "Guard | None":
 def _serve(arguments: argparse.Namespace) -> int:
     from contextlib import nullcontext
 
-    from lorikeet import machine, released
+    from lorikeet import machine, released, supervisor
     from lorikeet.feedback.journal import Journal
-    from lorikeet.feedback.sync import Sync
     from lorikeet.progress import Terminal
-    from lorikeet.serve.app import serve
 
     targets = arguments.targets or released.approved_runs(Path("runs"))
     served = [one for target in targets for one in released.offered(target, arguments.unreleased, arguments.quantisation)]
     for one in served:
         released.record_override(one, "serve")
-    guard, progress = _guard(arguments, served[0]), Terminal()
-    folder = released.feedback_folder(served[0])
-    journal = Journal(folder)
-    with Sync(folder, arguments.sync, progress=progress) if arguments.sync else nullcontext():
-        serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), progress, guard,
-              None if arguments.no_feedback else journal.record)  # fmt: skip
-    return 0
+    guard, progress, folder = _guard(arguments, served[0]), Terminal(), released.feedback_folder(served[0])
+
+    def work() -> int:
+        from lorikeet.feedback.sync import Sync
+        from lorikeet.serve.app import serve
+
+        record = None if arguments.no_feedback else Journal(folder).record
+        with Sync(folder, arguments.sync, progress=progress) if arguments.sync else nullcontext():
+            serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), progress, guard, record)
+        return 0
+
+    return supervisor.kept_alive(work, progress)
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lorikeet"
 SHELVES = (
     {"errors"},
-    {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes", "page"},
+    {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes", "supervisor", "page"},
     {"bases", "patterns", "statistics"},
     {"scoring"},
     {"suite", "evidence", "sickness"},
