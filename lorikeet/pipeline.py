@@ -426,6 +426,7 @@ def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | No
         "modes": {mode: recipe.persona.prompt(mode) for mode in recipe.persona.modes},
         "single_turn": recipe.persona.single_turn,
         "safe_reply": recipe.persona.safe_reply,
+        "quiz": recipe.persona.quiz,
         "layout": recipe.persona.layout,
         "emergency_number": recipe.persona.emergency_number,
         "suite": recipe.suite.name,

@@ -44,6 +44,7 @@ class Served:
     emergency_number: str = ""
     layout: str = "chat"
     """How the page is laid out: chat or email."""
+    quiz: bool = False
     suite: Path | None = None
     """The suite by which the release was judged."""
     adapter: Path | None = None
@@ -231,6 +232,7 @@ def _judged(path: Path, releases: Sequence[Release], folder: Path, expected: Fil
         single_turn=persona.get("single_turn") is True,
         safe_reply=_text(persona, "safe_reply"),
         emergency_number=_text(persona, "emergency_number"),
+        quiz=persona.get("quiz") is True,
         layout=_text(persona, "layout") or "chat",
         suite=_suite(folder, persona),
     )

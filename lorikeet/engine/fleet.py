@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,11 @@ class Voice:
         """Load the file and read the prompt once."""
         with self._fleet.hold(self._path) as server:
             server.warm(prompt)
+
+    def shares(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """How belief is shared among options, as LlamaServer.shares has it."""
+        with self._fleet.hold(self._path) as server:
+            return server.shares(prompt, options, self._adapter)
 
     def chunks(self, prompt: Prompt, sampling: Sampling, schema: Schema | None = None) -> Generator[Chunk]:
         """OpenAI chat completion chunks, as LlamaServer.chunks has them."""

@@ -44,6 +44,7 @@ class Answering(Protocol):
 
     def chunks(self, prompt: Prompt, sampling: Sampling, schema: Mapping[str, Any] | None = None) -> Generator[dict[str, Any]]: ...
     def fitting(self, prompt: Prompt, room: int) -> Prompt: ...
+    def shares(self, prompt: Prompt, options: Sequence[str]) -> list[float]: ...
     def close(self) -> None: ...
 
 
@@ -63,6 +64,9 @@ class GuardedServer:
 
     def fitting(self, prompt: Prompt, room: int) -> Prompt:
         return self._engine.fitting(prompt, room)
+
+    def shares(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        return self._engine.shares(prompt, options)
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Generator[str]:
         """The answer's text as it passes, and the safe reply where it does not."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import queue
 import secrets
 import threading
@@ -29,6 +30,8 @@ class PromptTooLong(ModelError):  # noqa: N818
 
 SLOTS, WAITING = 8, 16
 """Conversations that are answered at the same time, and how many more may wait."""
+_LIKELIEST = 100
+"""Tokens whose likelihood is looked at where options are weighed."""
 ALONE = -1
 """The adapter of a request that is for the base alone."""
 COPIED, DRAFTED = 4, 8
@@ -130,23 +133,37 @@ class LlamaServer:
         if adapter >= len(self.adapters):
             raise ModelError(f"there is no adapter {adapter}", f"name one below {len(self.adapters)}")  # llama.cpp would answer with the base
         place: Place | None = None
-        for place in (taking := self.desk.take(prompt, adapter)):
+        for place in self.desk.take(prompt, adapter):
             if place is None:
                 yield {"choices": []}
-        taking.close()
         assert place is not None
         begun, text = time.monotonic(), ""
         try:
-            request = _request(prompt, sampling, schema) | {
-                "id_slot": place.number,
-                "cache_prompt": place.reuse,
-                "lora": [{"id": number, "scale": float(number == adapter)} for number in range(len(self.adapters))],
-            }
-            for chunk in self._handed(request):
+            for chunk in self._handed(_request(prompt, sampling, schema) | self._placed(place, adapter)):
                 text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
                 yield chunk
         finally:
             self.desk.give_back(place, [*prompt, Message("assistant", text)], time.monotonic() - begun)
+
+    def shares(self, prompt: Prompt, options: Sequence[str], adapter: int = ALONE) -> list[float]:
+        """How the model's belief is shared among options of one token each as the answer's beginning, such as letters; they add up to 1, or are all 0."""
+        place = next(place for place in self.desk.take(prompt, adapter) if place)
+        begun = time.monotonic()
+        try:
+            request = _request(prompt, Sampling(max_tokens=1), None) | {"stream": False, "logprobs": True, "top_logprobs": _LIKELIEST}
+            answer = _checked(self._server.handle_chat_completions(request | self._placed(place, adapter)))
+        finally:
+            self.desk.give_back(place, prompt, time.monotonic() - begun)
+        likely: dict[str, float] = {}
+        for token in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+            likely[token["token"].strip()] = likely.get(token["token"].strip(), 0.0) + math.exp(token["logprob"])
+        whole = sum(likely.get(option, 0.0) for option in options)
+        return [likely.get(option, 0.0) / whole if whole else 0.0 for option in options]
+
+    def _placed(self, place: Place, adapter: int) -> dict[str, Any]:
+        """What a request says of its slot, and every adapter's scale: one that is left out keeps that of the request before."""
+        lora = [{"id": number, "scale": float(number == adapter)} for number in range(len(self.adapters))]
+        return {"id_slot": place.number, "cache_prompt": place.reuse, "lora": lora}
 
     def _handed(self, request: dict[str, Any]) -> Generator[Chunk]:
         """The engine calls `receive` from its own thread with one dict a token and stops when it returns True."""

@@ -51,6 +51,9 @@ class Model(Protocol):
     def fitting(self, prompt: Prompt, room: int) -> Prompt:
         """The prompt without its oldest turns, so that `room` tokens are left."""
 
+    def shares(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """How belief is shared among options of one token each as the answer's beginning."""
+
 
 class Offer(NamedTuple):
     """A model that is served: the file and the persona it speaks as, and what answers."""

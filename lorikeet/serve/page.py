@@ -20,7 +20,7 @@ from lorikeet.engine.guarded import FIRED
 from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
 from lorikeet.released import Served
-from lorikeet.serve import email_page
+from lorikeet.serve import blind, email_page, quiz_page
 from lorikeet.serve.api import ANSWER_TOKENS, Offer, prompt_of
 from lorikeet.serve.frame import opened
 
@@ -83,52 +83,60 @@ def _assistant(offers: Sequence[Offer], record: Record | None) -> None:
     """One assistant's part of the page, as its persona lays it out."""
     if offers[0].served.layout == "email":
         email_page.build(offers)
-    else:
-        _chat(offers, record)
+        return
+    with gr.Column(elem_classes=["emergency"] if offers[0].served.emergency_number else []):
+        model, by_name = opened(offers), {offer.served.name: offer for offer in offers}
+        if not offers[0].served.quiz and len(offers) == 1:
+            _chat(offers, model, by_name, record)
+            return
+        with gr.Tab("Chat"):
+            _chat(offers, model, by_name, record)
+        if offers[0].served.quiz:
+            with gr.Tab("Quiz"):
+                quiz_page.build(model, by_name)
+        if len(offers) > 1:
+            with gr.Tab("Blind comparison"):
+                blind.build(offers, by_name, blind.Tally())
 
 
-def _chat(offers: Sequence[Offer], record: Record | None) -> None:
+def _chat(offers: Sequence[Offer], model: gr.Dropdown, by_name: Mapping[str, Offer], record: Record | None) -> None:
     """A chat, its controls below it, and ratings."""
-    first, by_name = offers[0].served, {offer.served.name: offer for offer in offers}
-    with gr.Column(elem_classes=["emergency"] if first.emergency_number else []):
-        model = opened(offers)
-        modes = [name for name, _ in first.modes]
-        mode = gr.Radio(modes, value=modes[0] if modes else None, label="How to answer", visible=bool(modes))
-        visit = gr.State(Visit())
-        controls = [
-            gr.Slider(0, 1.5, 0, step=0.05, label="Temperature", info="0 gives the likeliest words, as was audited", render=False),
-            gr.Slider(0.05, 1, 1, step=0.05, label="Top p", info="leaves out unlikely words; 1 leaves out none", render=False),
-            gr.Slider(
-                16, offers[0].model.context // 2, min(ANSWER_TOKENS, offers[0].model.context // 2), step=16, label="Longest answer, in tokens", render=False
-            ),
-        ]
-        speed = gr.HTML("", elem_classes=["quiet"], elem_id="speed", padding=False, render=False)
-        chatbot = gr.Chatbot(show_label=False, placeholder=html.escape(first.greeting), buttons=["copy"], scale=1, min_height="20rem", allow_tags=False,
-                             latex_delimiters=[], feedback_options=("Like", "Dislike") if record else None, render=False)  # fmt: skip
+    first = offers[0].served
+    modes = [name for name, _ in first.modes]
+    mode = gr.Radio(modes, value=modes[0] if modes else None, label="How to answer", visible=bool(modes))
+    visit = gr.State(Visit())
+    controls = [
+        gr.Slider(0, 1.5, 0, step=0.05, label="Temperature", info="0 gives the likeliest words, as was audited", render=False),
+        gr.Slider(0.05, 1, 1, step=0.05, label="Top p", info="leaves out unlikely words; 1 leaves out none", render=False),
+        gr.Slider(16, offers[0].model.context // 2, min(ANSWER_TOKENS, offers[0].model.context // 2), step=16, label="Longest answer, in tokens", render=False),
+    ]
+    speed = gr.HTML("", elem_classes=["quiet"], elem_id="speed", padding=False, render=False)
+    chatbot = gr.Chatbot(show_label=False, placeholder=html.escape(first.greeting), buttons=["copy"], scale=1, min_height="20rem", allow_tags=False,
+                         latex_delimiters=[], feedback_options=("Like", "Dislike") if record else None, render=False)  # fmt: skip
 
-        def answer(message: str, history: list[dict[str, Any]], name: str, mode: str | None, visit: Visit, *chosen: float) -> Iterator[tuple[Any, ...]]:
-            yield from _answer(by_name[name], message, history, Controls(name, mode or "", *chosen), visit)
+    def answer(message: str, history: list[dict[str, Any]], name: str, mode: str | None, visit: Visit, *chosen: float) -> Iterator[tuple[Any, ...]]:
+        yield from _answer(by_name[name], message, history, Controls(name, mode or "", *chosen), visit)
 
-        gr.ChatInterface(
-            answer,
-            chatbot=chatbot,
-            textbox=gr.Textbox(placeholder="Ask something", show_label=False, container=False, scale=7, max_lines=8, submit_btn=True, stop_btn=True),
-            examples=[[example] for example in first.examples] or None,
-            additional_inputs=[model, mode, visit, *controls],
-            additional_inputs_accordion=gr.Accordion("Controls", open=False, render=False),
-            additional_outputs=[speed, visit],
-            editable=True,
-            concurrency_limit=offers[0].model.slots,
-            flagging_mode="never",
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        speed.render()
-        if record:
-            _ratings(chatbot, visit, by_name, record)
-        with gr.Accordion("System prompt", open=False):
-            prompt = gr.Textbox(first.prompt() or "none", show_label=False, interactive=False, container=False)
-            mode.change(lambda mode: first.prompt(mode) or "none", mode, prompt, api_visibility="private", show_progress="hidden")
+    gr.ChatInterface(
+        answer,
+        chatbot=chatbot,
+        textbox=gr.Textbox(placeholder="Ask something", show_label=False, container=False, scale=7, max_lines=8, submit_btn=True, stop_btn=True),
+        examples=[[example] for example in first.examples] or None,
+        additional_inputs=[model, mode, visit, *controls],
+        additional_inputs_accordion=gr.Accordion("Controls", open=False, render=False),
+        additional_outputs=[speed, visit],
+        editable=True,
+        concurrency_limit=offers[0].model.slots,
+        flagging_mode="never",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    speed.render()
+    if record:
+        _ratings(chatbot, visit, by_name, record)
+    with gr.Accordion("System prompt", open=False):
+        prompt = gr.Textbox(first.prompt() or "none", show_label=False, interactive=False, container=False)
+        mode.change(lambda mode: first.prompt(mode) or "none", mode, prompt, api_visibility="private", show_progress="hidden")
 
 
 def _ratings(chatbot: gr.Chatbot, visit: gr.State, by_name: Mapping[str, Offer], record: Record) -> None:

@@ -1,0 +1,109 @@
+"""Blind comparison on the page: two of an assistant's models answer without their names, the reader picks, and the picks are counted with an interval.
+
+Counts alone are kept, for as long as the server runs; what was asked is not.
+"""
+
+import contextlib
+import html
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import SystemRandom
+from typing import Any
+
+import gradio as gr
+
+from lorikeet import statistics
+from lorikeet.engine import Sampling
+from lorikeet.engine.slots import Busy
+from lorikeet.errors import LorikeetError
+from lorikeet.serve.api import Offer, prompt_of
+
+_TOKENS = 256
+_RANDOM = SystemRandom()
+
+
+@dataclass
+class Tally:
+    """Picks of all readers: by pair of names in alphabetical order, how often the first, the second, or neither was better. Safe between threads."""
+
+    picks: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, names: Sequence[str], better: str) -> None:
+        """better: one of the names, or empty for neither."""
+        first, second = sorted(names)
+        with self.lock:
+            self.picks.setdefault((first, second), Counter())[better] += 1
+
+    def told(self, names: Sequence[str]) -> str:
+        """The result of a pair so far, in words: of those who saw a difference, how many prefer which, with a 95 % interval."""
+        first, second = sorted(names)
+        with self.lock:
+            picks = Counter(self.picks.get((first, second), Counter()))
+        decided = picks[first] + picks[second]
+        same = f"{picks['']} saw no difference"
+        if not decided:
+            return same
+        share = statistics.share(picks[first], decided)
+        shown = "a difference is shown" if share.low > 0.5 or share.high < 0.5 else "no difference is shown yet"
+        return f"{first} was preferred to {second} in {picks[first]} of {decided} ({share.low:.0%} to {share.high:.0%}), {same}; {shown}"
+
+
+def build(offers: Sequence[Offer], by_name: Mapping[str, Offer], tally: Tally) -> None:
+    """The comparison's part of a page, of an assistant with two models or more."""
+    names = [(offer.served.name, offer.served.name) for offer in offers]
+    with gr.Row():
+        one = gr.Dropdown(names, value=names[0][1], label="One of the two", filterable=False)
+        other = gr.Dropdown(names, value=names[1][1], label="The other", filterable=False)
+    question = gr.Textbox(label="Question", max_length=4000, max_lines=6)
+    start = gr.Button("Ask both", variant="primary")
+    pair = gr.State([])
+    with gr.Row():
+        left = gr.Textbox(label="A", lines=5, max_lines=20, interactive=False)
+        right = gr.Textbox(label="B", lines=5, max_lines=20, interactive=False)
+    with gr.Row(visible=False) as picking:
+        picks = [gr.Button(text) for text in ("A is better", "B is better", "About the same")]
+    result = gr.HTML("", padding=False, elem_id="blind-result")
+
+    def both(question: str, one: str, other: str) -> Iterator[tuple[Any, ...]]:
+        if not question.strip():
+            raise gr.Error("Write a question first.", title="No question")
+        if one == other:
+            raise gr.Error("Choose two different models.", title="Nothing to compare")
+        order = _RANDOM.sample([one, other], 2)
+        yield order, "", "", gr.Row(visible=False), ""
+        answers = ["", ""]
+        for place, name in enumerate(order):
+            for text in _answer(by_name[name], question):
+                answers[place] = text
+                yield order, *answers, gr.Row(visible=False), ""
+        yield order, *answers, gr.Row(visible=True), ""
+
+    start.click(both, [question, one, other], [pair, left, right, picking, result], api_visibility="private", show_progress="hidden",
+                concurrency_limit=offers[0].model.slots)  # fmt: skip
+    for place, button in enumerate(picks):
+
+        def picked(order: list[str], place: int = place) -> tuple[Any, ...]:
+            if len(order) != 2:
+                return gr.Row(visible=False), ""
+            tally.add(order, order[place] if place < 2 else "")
+            return gr.Row(visible=False), f"<p>A was {html.escape(order[0])}, B was {html.escape(order[1])}. So far: {html.escape(tally.told(order))}.</p>"
+
+        button.click(picked, pair, [picking, result], api_visibility="private", show_progress="hidden")
+
+
+def _answer(offer: Offer, question: str) -> Iterator[str]:
+    text = ""
+    try:
+        prompt = offer.model.fitting(prompt_of([("user", question)], offer.served.prompt()), _TOKENS)
+        with contextlib.closing(offer.model.chunks(prompt, Sampling(max_tokens=_TOKENS))) as chunks:
+            for chunk in chunks:
+                if chunk["choices"]:
+                    text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+                    yield text
+    except Busy as error:
+        raise gr.Error(error.message, title="Busy") from error
+    except LorikeetError as error:
+        raise gr.Error(f"{error.message}; {error.cure}", title="No answer") from error

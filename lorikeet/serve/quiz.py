@@ -1,0 +1,107 @@
+"""Multiple-choice questions that a model writes about a topic: bound to a JSON schema, checked, asked for again where they are broken, and weighed by the model
+itself. The page is quiz_page.py's.
+"""
+
+import contextlib
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from lorikeet.engine import Sampling
+from lorikeet.scoring import LETTERS, lettered, token_overlap
+from lorikeet.serve.api import Offer, prompt_of
+
+QUESTIONS, OPTIONS, TRIES = 10, 4, 4
+"""Questions of a quiz, options of each, and how often one is asked for before it is given up."""
+SURE = 0.5
+"""Share of the model's belief that its own key has to have for the question to count as sure."""
+_SAME = 0.75
+"""Shared words from which on two questions are one."""
+_TOKENS = 320
+_TEMPERATURE = 0.7
+_TEXT = {"type": "string", "minLength": 1, "maxLength": 160}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "question": {**_TEXT, "minLength": 10, "maxLength": 240},
+        "right_answer": _TEXT,
+        "wrong_answers": {"type": "array", "items": _TEXT, "minItems": OPTIONS - 1, "maxItems": OPTIONS - 1},
+        "explanation": {**_TEXT, "maxLength": 300},
+    },
+    "required": ["question", "right_answer", "wrong_answers", "explanation"],
+    "additionalProperties": False,
+}
+
+
+class QuizQuestion(NamedTuple):
+    """A question with its options and the right one's place. sure: whether the model, asked itself, believes in that one."""
+
+    text: str
+    options: tuple[str, ...]
+    right: int
+    why: str
+    sure: bool
+
+
+def written(offer: Offer, topic: str, seed: int, count: int = QUESTIONS) -> Iterator[QuizQuestion | str]:
+    """Up to `count` questions as they come; a text says why one was asked for again, or given up. The right option's place follows from seed and number."""
+    found: list[QuizQuestion] = []
+    for number in range(count):
+        for attempt in range(TRIES):
+            raw = _asked(offer, topic, [question.text for question in found], seed + number * TRIES + attempt)
+            made = checked(raw, found, (seed * 7 + number * 3) % OPTIONS)
+            if isinstance(made, QuizQuestion):
+                made = made._replace(sure=_believed(offer, made) >= SURE)
+                found.append(made)
+                yield made
+                break
+            yield f"question {number + 1}: asked again, since {made}" if attempt + 1 < TRIES else f"question {number + 1}: given up, since {made}"
+
+
+def checked(raw: str, earlier: Sequence[QuizQuestion], right: int) -> QuizQuestion | str:
+    """The question that a model wrote, with the right option put at a place; or what is wrong with it, in words that follow "since"."""
+    try:
+        row = json.loads(raw)
+        text, good, bad, why = (
+            row["question"].strip(),
+            row["right_answer"].strip(),
+            [wrong.strip() for wrong in row["wrong_answers"]],
+            row["explanation"].strip(),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "it was cut short"
+    options = [*bad[:right], good, *bad[right:]]
+    if len(options) != OPTIONS or not all(map(_folded, options)):
+        return "an option is empty"
+    if len({_folded(option) for option in options}) < OPTIONS:
+        return "two options are the same"
+    if _folded(good) in _folded(text):
+        return "the question gives its answer away"
+    if any(token_overlap(text, question.text) >= _SAME for question in earlier):
+        return "it repeats an earlier one"
+    return QuizQuestion(text, tuple(options), right, why, sure=False)
+
+
+def _folded(text: str) -> str:
+    """A text without case, points and spaces, by which two options are one."""
+    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum() or c in "+-*/=<>")
+
+
+def _asked(offer: Offer, topic: str, earlier: Sequence[str], seed: int) -> str:
+    order = [f"Write one multiple-choice question about {topic}, with the right answer, three wrong answers that look likely, and a short explanation."]
+    if earlier:
+        order += ["It must be about something else than these:", *(f"- {text}" for text in earlier)]
+    order.append("Answer as JSON with the keys question, right_answer, wrong_answers and explanation.")
+    prompt = prompt_of([("user", "\n".join(order))], offer.served.system)
+    pieces = []
+    with contextlib.closing(offer.model.chunks(prompt, Sampling(_TEMPERATURE, 0.95, _TOKENS, seed), SCHEMA)) as chunks:
+        for chunk in chunks:
+            pieces += [choice["delta"].get("content") or "" for choice in chunk["choices"]]
+    return "".join(pieces)
+
+
+def _believed(offer: Offer, question: QuizQuestion) -> float:
+    """The share of the model's belief among the letters that it gives to its own key."""
+    prompt = prompt_of([("user", lettered(question.text, question.options))], offer.served.system)
+    return offer.model.shares(prompt, LETTERS[:OPTIONS])[question.right]
