@@ -32,7 +32,7 @@ def build(offers: Sequence[Offer]) -> None:
         top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top p")
     said = gr.HTML("", padding=False, elem_classes=["quiet"], elem_id="said")
     changes = gr.HTML("", padding=False)
-    after = gr.Textbox(label="Corrected", lines=6, max_lines=24, buttons=["copy"], visible=False)
+    after = gr.Textbox(label="Corrected", lines=6, max_lines=24, buttons=["copy"], visible=False, elem_id="corrected")
     tones = gr.HTML("", padding=False)
     gr.Examples([[example] for example in first.examples], draft)
 

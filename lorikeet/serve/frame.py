@@ -10,7 +10,7 @@ from lorikeet.released import Served
 from lorikeet.serve.api import Offer
 
 CSS = """
-.gradio-container { max-width: 48rem !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 48rem !important; margin: 0 auto !important; }
 .head h1 { font-size: 1.5rem; font-weight: 600; margin: 0 0 .25rem; }
 .head p { margin: 0 0 .25rem; }
 .file, .quiet { font-size: .8rem; opacity: .75; overflow-wrap: anywhere; }
@@ -20,7 +20,7 @@ CSS = """
 .banner { position: sticky; top: 0; z-index: 100; }
 .emergency .call { background: #b00020; color: #fff; padding: .8rem 1rem; border-radius: 8px; font-size: 1.4rem; font-weight: 700; text-align: center; }
 .emergency .call a { color: #fff; }
-.emergency .message, .emergency textarea { font-size: 1.35rem !important; line-height: 1.5; }
+.emergency .message *, .emergency textarea { font-size: 1.35rem !important; line-height: 1.5; }
 .emergency .message li { margin-bottom: .5rem; }
 .tones { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 .tones > div { flex: 1 1 14rem; }

@@ -89,14 +89,15 @@ def _assistant(offers: Sequence[Offer], record: Record | None) -> None:
         if not offers[0].served.quiz and len(offers) == 1:
             _chat(offers, model, by_name, record)
             return
-        with gr.Tab("Chat"):
-            _chat(offers, model, by_name, record)
-        if offers[0].served.quiz:
-            with gr.Tab("Quiz"):
-                quiz_page.build(model, by_name)
-        if len(offers) > 1:
-            with gr.Tab("Blind comparison"):
-                blind.build(offers, by_name, blind.Tally())
+        with gr.Tabs():
+            with gr.Tab("Chat"):
+                _chat(offers, model, by_name, record)
+            if offers[0].served.quiz:
+                with gr.Tab("Quiz"):
+                    quiz_page.build(model, by_name)
+            if len(offers) > 1:
+                with gr.Tab("Blind comparison"):
+                    blind.build(offers, by_name, blind.Tally())
 
 
 def _chat(offers: Sequence[Offer], model: gr.Dropdown, by_name: Mapping[str, Offer], record: Record | None) -> None:
