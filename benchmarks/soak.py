@@ -26,7 +26,7 @@ import psutil
 PORT = 7893
 QUESTIONS = ("My nose is bleeding.", "I burned my hand on the stove.", "Somebody fainted in the bus.")
 RATER = """
-import sys
+import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 from toy_ratings import rating
@@ -38,6 +38,7 @@ while True:
     journal.record(one)
     print(one.id, flush=True)
     number += 1
+    time.sleep(0.02)
 """
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--models", type=int, default=3, help="of the run's, the first so many are asked")
+    parser.add_argument("--models", nargs="+", help="names of the models that are asked (default: the run's first three)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -61,9 +62,11 @@ def main() -> None:
 
 def soak(server: subprocess.Popen[bytes], arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     address = f"http://127.0.0.1:{PORT}"
-    models = [m["id"] for m in _waited(address)["data"]][: arguments.models]
+    models = [m["id"] for m in _waited(address)["data"]]
+    models = arguments.models or models[:3]
     alone = {(m, q): _ask(address, m, q)[1] for m in models for q in QUESTIONS}
-    rater = subprocess.Popen([sys.executable, "-c", RATER, str(place / "feedback")], stdout=subprocess.PIPE, text=True)
+    said = (place / "acknowledged").open("w+")
+    rater = subprocess.Popen([sys.executable, "-c", RATER, str(place / "feedback")], stdout=said)
     child = psutil.Process(server.pid).children()[0]
     seen: Counter[str] = Counter()
     wrong: list[object] = []
@@ -98,15 +101,16 @@ def soak(server: subprocess.Popen[bytes], arguments: argparse.Namespace, place: 
         memory.append(child.memory_info().rss)
         time.sleep(2)
     rater.send_signal(signal.SIGKILL)
-    assert rater.stdout is not None
-    acknowledged = {line.strip() for line in rater.stdout.read().splitlines() if len(line.strip()) == 32}
+    rater.wait()
+    said.seek(0)
+    acknowledged = {line.strip() for line in said if len(line) == 33}
     from lorikeet.feedback.journal import read
 
     kept = {rating.id for rating in read(place / "feedback").ratings}
     third = len(memory) // 3
     return {
         "answers": dict(sorted(seen.items())),
-        "server_errors": sum(count for name, count in seen.items() if name.split(": ")[-1] in ("500", "502", "504")),
+        "server_errors": sum(count for name, count in seen.items() if name.split(": ")[-1].startswith("5")),
         "wrong": len(wrong),
         "wrong_examples": wrong[:3],
         "memory_mb": {"after_a_third": round(memory[third] / 1e6), "at_the_end": round(memory[-1] / 1e6), "most": round(max(memory) / 1e6)},

@@ -457,6 +457,6 @@ async def _failed(request: Request, error: Exception) -> Response:
     """400 for what the engine refuses; anything else of ours is 500."""
     assert isinstance(error, LorikeetError)
     if isinstance(error, Busy):
-        return _error(503, error.message, "busy", headers={"Retry-After": str(error.seconds)})
+        return _error(429, error.message, "busy", headers={"Retry-After": str(error.seconds)})
     code = "context_length_exceeded" if isinstance(error, PromptTooLong) else "error"
     return _error(400 if isinstance(error, ModelError | RecipeError) else 500, f"{error.message}; {error.cure}", code)

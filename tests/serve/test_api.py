@@ -209,7 +209,7 @@ def test_too_many_waiting_are_told_to_come_back() -> None:
             yield {}
 
     answer = post(api.create([Offer(served(), Full())]), question())
-    assert (answer.status_code, answer.headers["Retry-After"], answer.json()["error"]["code"]) == (503, "7", "busy")
+    assert (answer.status_code, answer.headers["Retry-After"], answer.json()["error"]["code"]) == (429, "7", "busy")
     assert "about 7 seconds" in answer.json()["error"]["message"]
 
 
