@@ -268,13 +268,17 @@ def _serve(arguments: argparse.Namespace) -> int:
     served = [one for target in targets for one in released.offered(target, arguments.unreleased, arguments.quantisation)]
     for one in served:
         released.record_override(one, "serve")
-    guard, progress, folder = _guard(arguments, served[0]), Terminal(), released.feedback_folder(served[0])
+    folders = {one.name: released.feedback_folder(one) for one in served}
+    if len(set(folders.values())) > 1 and (arguments.guard is not None or arguments.sync):
+        raise RecipeError("--guard and --sync are for one run, and several are served", "name one run, and serve the others on ports of their own")
+    guard, progress, folder = _guard(arguments, served[0]), Terminal(), folders[served[0].name]
 
     def work() -> int:
         from lorikeet.feedback.sync import Sync
         from lorikeet.serve.app import serve
 
-        record = None if arguments.no_feedback else Journal(folder).record
+        journals = {place: Journal(place) for place in set(folders.values())}
+        record = None if arguments.no_feedback else lambda rating: journals[folders[rating.model_name]].record(rating)
         with Sync(folder, arguments.sync, progress=progress) if arguments.sync else nullcontext():
             serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), progress, guard, record)
         return 0

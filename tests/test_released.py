@@ -7,7 +7,7 @@ import pytest
 
 from lorikeet.artifact import sha256_of
 from lorikeet.errors import LorikeetError, ModelError, RecipeError, RefusedError
-from lorikeet.released import OVERRIDES, find, record_override
+from lorikeet.released import OVERRIDES, approved_runs, find, offered, record_override
 
 PERSONA = {"title": "First-aid assistant", "system": "You help.", "notice": "Not a doctor.", "examples": ["My nose bleeds."], "greeting": "Hello."}
 
@@ -179,3 +179,27 @@ def test_the_suite_of_the_release_is_found_for_the_guard(tmp_path: Path) -> None
     assert find(run, unreleased=False).suite is None
     (run / "release-1" / "suite.json").write_text("{}")
     assert find(run, unreleased=False).suite == run / "release-1" / "suite.json"
+
+
+def test_all_approved_files_of_a_run_are_offered_the_recommended_one_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"F16": "approved", "Q8_0": "approved", "Q4_0": "blocked"}, "Q8_0")
+    assert [one.quantisation for one in offered(run, unreleased=False)] == ["Q8_0", "F16"]
+    assert [one.quantisation for one in offered(run, unreleased=True)] == ["Q8_0", "F16", "Q4_0"]
+
+
+def test_with_unreleased_the_base_and_the_adapter_on_it_stand_behind_the_files(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"Q8_0": "approved"}, "Q8_0")
+    (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), "base": {"name": "smollm2-135m"}}))
+    adapter = make_gguf(run / "adapter-1234" / "helper-adapter.gguf")
+    assert [one.quantisation for one in offered(run, unreleased=False)] == ["Q8_0"]
+    tuned, base, with_adapter = offered(run, unreleased=True)
+    assert (base.quantisation, base.approved, base.system, base.adapter) == ("base", False, tuned.system, None)
+    assert (with_adapter.name, with_adapter.approved, with_adapter.path, with_adapter.adapter) == ("helper-adapter", False, base.path, adapter)
+
+
+def test_the_runs_with_an_approved_file_are_found_and_none_is_an_error(tmp_path: Path) -> None:
+    good = make_run(tmp_path / "good", {"Q8_0": "approved"}, "Q8_0")
+    make_run(tmp_path / "bad", {"Q8_0": "blocked"}, None)
+    assert approved_runs(tmp_path) == [good]
+    with pytest.raises(RecipeError, match="no run"):
+        approved_runs(tmp_path / "empty")
