@@ -14,6 +14,8 @@ from lorikeet.progress import Progress
 
 QUICK, MOST = 60.0, 5
 """A child that dies more than MOST times in so many seconds is not started again."""
+PATIENCE = 3.0
+"""Seconds that a child has for ending after Ctrl-C before it is interrupted by us."""
 INTERRUPTED = 130
 """The exit code of what was interrupted."""
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL}
@@ -69,8 +71,17 @@ def _end_with_parent(pipe: int) -> None:
     os._exit(1)
 
 
+def _ends_within(child: int, seconds: float) -> bool:
+    """Whether a child ends within so many seconds; it is left to be waited for."""
+    for _ in range(round(seconds * 20)):
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def _ended(child: int) -> int:
-    """The wait status of a child; Ctrl-C, which the child gets too, and a request to end are passed on to it."""
+    """The wait status of a child. A request to end is passed on to it, and an interruption where it did not get that by itself, as from a terminal it does."""
 
     def passed(number: int, frame: object) -> None:
         os.kill(child, number)
@@ -81,6 +92,7 @@ def _ended(child: int) -> int:
             try:
                 return os.waitpid(child, 0)[1]
             except KeyboardInterrupt:
-                continue
+                if not _ends_within(child, PATIENCE):
+                    os.kill(child, signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)

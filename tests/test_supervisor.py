@@ -43,7 +43,7 @@ def test_one_that_crashes_at_once_again_and_again_is_given_up(tmp_path: Path) ->
     assert len(list(tmp_path.glob("life-*"))) == 6
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_no_child_outlives_its_parent(tmp_path: Path, number: signal.Signals) -> None:
     process = started(tmp_path, "time.sleep(60)")
     deadline = time.monotonic() + 30
