@@ -12,15 +12,35 @@ from lorikeet.engine import Sampling
 from lorikeet.scoring import LETTERS, lettered, token_overlap
 from lorikeet.serve.api import Offer, prompt_of
 
-QUESTIONS, OPTIONS, TRIES = 10, 4, 4
+QUESTIONS, OPTIONS, TRIES = 10, 4, 8
 """Questions of a quiz, options of each, and how often one is asked for before it is given up."""
 SURE = 0.5
 """Share of the model's belief that its own key has to have for the question to count as sure."""
 _SAME = 0.75
 """Shared words from which on two questions are one."""
 _TOKENS = 320
-_TEMPERATURE = 0.7
-_TEXT = {"type": "string", "minLength": 1, "maxLength": 160}
+_TEMPERATURE, _WARMER = 0.6, 0.05
+"""Of the first try, and how much is added for each further one: what was broken at one is often broken at it again."""
+_SIDES = (
+    "what it is",
+    "what it is for",
+    "its parts",
+    "how it works",
+    "an example of it",
+    "what causes it",
+    "what it leads to",
+    "a common mistake about it",
+    "how it is recognised",
+    "what it is often confused with",
+)
+"""Sides of a topic, a question each, since small models ask the same thing again and again."""
+_EXAMPLE: dict[str, Any] = {
+    "question": "Which planet is nearest to the sun?",
+    "right_answer": "Mercury",
+    "wrong_answers": ["Venus", "Mars", "Jupiter"],
+    "explanation": "Mercury is on the innermost orbit of the eight planets.",
+}
+_TEXT = {"type": "string", "minLength": 1, "maxLength": 80}
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -49,7 +69,8 @@ def written(offer: Offer, topic: str, seed: int, count: int = QUESTIONS) -> Iter
     found: list[QuizQuestion] = []
     for number in range(count):
         for attempt in range(TRIES):
-            raw = _asked(offer, topic, [question.text for question in found], seed + number * TRIES + attempt)
+            sampling = Sampling(_TEMPERATURE + _WARMER * attempt, 0.95, _TOKENS, seed + number * TRIES + attempt)
+            raw = _asked(offer, topic, _SIDES[(number + attempt // 3) % len(_SIDES)], [question.text for question in found], sampling)
             made = checked(raw, found, (seed * 7 + number * 3) % OPTIONS)
             if isinstance(made, QuizQuestion):
                 made = made._replace(sure=_believed(offer, made) >= SURE)
@@ -76,9 +97,11 @@ def checked(raw: str, earlier: Sequence[QuizQuestion], right: int) -> QuizQuesti
         return "an option is empty"
     if len({_folded(option) for option in options}) < OPTIONS:
         return "two options are the same"
+    if {_folded(option) for option in options} & {_folded(option) for option in (_EXAMPLE["right_answer"], *_EXAMPLE["wrong_answers"])}:
+        return "it copies the example"
     if _folded(good) in _folded(text):
         return "the question gives its answer away"
-    if any(token_overlap(text, question.text) >= _SAME for question in earlier):
+    if any(token_overlap(text, known) >= _SAME for known in (_EXAMPLE["question"], *(question.text for question in earlier))):
         return "it repeats an earlier one"
     return QuizQuestion(text, tuple(options), right, why, sure=False)
 
@@ -88,14 +111,16 @@ def _folded(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum() or c in "+-*/=<>")
 
 
-def _asked(offer: Offer, topic: str, earlier: Sequence[str], seed: int) -> str:
-    order = [f"Write one multiple-choice question about {topic}, with the right answer, three wrong answers that look likely, and a short explanation."]
-    if earlier:
-        order += ["It must be about something else than these:", *(f"- {text}" for text in earlier)]
-    order.append("Answer as JSON with the keys question, right_answer, wrong_answers and explanation.")
-    prompt = prompt_of([("user", "\n".join(order))], offer.served.system)
+def _asked(offer: Offer, topic: str, side: str, earlier: Sequence[str], sampling: Sampling) -> str:
+    """What the model writes for one question on a side of a topic."""
+    order = [
+        "Write a multiple-choice question with one right answer, three wrong answers that look likely, and a short explanation, as JSON. For example:",
+        json.dumps(_EXAMPLE),
+        *(["Do not ask any of these again:", *(f"- {text}" for text in earlier)] if earlier else []),
+        f"Now write one about {topic}: {side}. Keep the answers short.",
+    ]
     pieces = []
-    with contextlib.closing(offer.model.chunks(prompt, Sampling(_TEMPERATURE, 0.95, _TOKENS, seed), SCHEMA)) as chunks:
+    with contextlib.closing(offer.model.chunks(prompt_of([("user", "\n".join(order))], offer.served.system), sampling, SCHEMA)) as chunks:
         for chunk in chunks:
             pieces += [choice["delta"].get("content") or "" for choice in chunk["choices"]]
     return "".join(pieces)

@@ -10,7 +10,7 @@ import pytest
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.released import Served
 from lorikeet.serve.api import Offer
-from lorikeet.serve.quiz import QuizQuestion, checked, written
+from lorikeet.serve.quiz import TRIES, QuizQuestion, checked, written
 from lorikeet.serve.quiz_page import Sitting, score
 
 GOOD = {
@@ -74,9 +74,9 @@ def test_what_was_cut_short_is_asked_for_again_with_another_seed() -> None:
 
 
 def test_one_that_stays_broken_is_given_up_and_the_rest_go_on() -> None:
-    found = made(Writer(["{"] * 4 + [GOOD]), 2)
-    assert found[3] == "question 1: given up, since it was cut short"
-    assert isinstance(found[4], QuizQuestion)
+    found = made(Writer(["{"] * TRIES + [GOOD]), 2)
+    assert found[TRIES - 1] == "question 1: given up, since it was cut short"
+    assert isinstance(found[TRIES], QuizQuestion)
 
 
 def test_the_right_option_moves_and_doubt_is_marked_and_earlier_questions_are_told() -> None:
