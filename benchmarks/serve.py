@@ -80,8 +80,9 @@ def served(engine: Any) -> Iterator[str]:
 
     from lorikeet.released import Served
     from lorikeet.serve import api
+    from lorikeet.serve.offer import Offer
 
-    offer = api.Offer(Served(Path("bench.gguf"), "Q4_K_M", "", True, "approved", (), "Bench"), engine)
+    offer = Offer(Served(Path("bench.gguf"), "Q4_K_M", "", True, "approved", (), "Bench"), engine)
     server = uvicorn.Server(uvicorn.Config(api.create([offer]), port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

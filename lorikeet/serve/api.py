@@ -1,16 +1,14 @@
-"""An OpenAI-compatible API over the models that are served, by their names: validation, the key, the limits, the wire format. The page is app.py's.
+"""An OpenAI-compatible API over the models that are served, by their names: the key, the doors, the meters. Formats are wire.py's, the page is page.py's.
 
 Requests reach the engine in this process. What the engine does not do is refused by name, never ignored.
 """
 
 import ipaddress
-import json
-import math
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated
 
 import anyio
 import prometheus_client
@@ -19,190 +17,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import Counter, Gauge, Histogram
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from lorikeet import conversation
-from lorikeet.conversation import Role
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.engine.server import Chunk, PromptTooLong, Schema
 from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError, ModelError, RecipeError
 from lorikeet.released import Served
+from lorikeet.serve.limits import BODY_LIMIT, RATE, BodyLimit, Limit
+from lorikeet.serve.offer import Offer, prompt_of
+from lorikeet.serve.wire import CHAT, TEXT, Ask, Complete, Form, Wanted, error, events
 
-BODY_LIMIT = 1 << 20
-"""Bytes of one request; a full context of 2048 tokens is some 10 KB."""
-RATE = 120
-"""Requests a minute that one address may make, beyond this machine."""
-ANSWER_TOKENS = 512
 SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 """Bounds of the histograms of /metrics."""
-
-
-class Model(Protocol):
-    """What serving asks of a model: a Voice of a fleet, guarded or not."""
-
-    slots: int
-    context: int
-
-    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Schema | None = None) -> Generator[Chunk]:
-        """OpenAI chat completion chunks, and empty ones while it waits; closing the generator stops the model. Busy where too many wait."""
-
-    def fitting(self, prompt: Prompt, room: int) -> Prompt:
-        """The prompt without its oldest turns, so that `room` tokens are left."""
-
-    def shares(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
-        """How belief is shared among options of one token each as the answer's beginning."""
-
-
-class Offer(NamedTuple):
-    """A model that is served: the file and the persona it speaks as, and what answers."""
-
-    served: Served
-    model: Model
-
-
-class TextPart(BaseModel):
-    """A piece of a turn; only text is understood."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Turn(BaseModel):
-    """One message of a request."""
-
-    role: Role
-    content: str | list[TextPart]
-
-    @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-
-
-class StreamOptions(BaseModel):
-    """include_usage: end the stream with a chunk that counts the tokens."""
-
-    include_usage: bool = False
-
-
-class SchemaFormat(BaseModel):
-    """What OpenAI calls a response format of type json_schema."""
-
-    name: str = ""
-    schema_: dict[str, Any] = Field(alias="schema")
-    strict: bool | None = None
-    description: str | None = None
-
-
-class ResponseFormat(BaseModel):
-    """The form of an answer: text, any JSON object, or JSON by a schema."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: SchemaFormat | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> "ResponseFormat":
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("json_schema stands with the type json_schema, and only there")
-        return self
-
-    @property
-    def schema_(self) -> Schema | None:
-        return {"type": "object"} if self.type == "json_object" else self.json_schema.schema_ if self.json_schema else None
-
-
-class Wanted(BaseModel):
-    """What every completion request may say. Keys with null count as left out; `n` and the penalties are taken at their neutral value only."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = None
-    temperature: float = Field(0.0, ge=0, le=2, allow_inf_nan=False)
-    top_p: float = Field(1.0, ge=0, le=1, allow_inf_nan=False)
-    max_tokens: int = Field(ANSWER_TOKENS, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0, lt=2**32)
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    n: Literal[1] = 1
-    frequency_penalty: Literal[0] = 0
-    presence_penalty: Literal[0] = 0
-    user: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, raw: object) -> object:
-        return {key: value for key, value in raw.items() if value is not None} if isinstance(raw, dict) else raw
-
-
-class Ask(Wanted):
-    """A chat completion request. mode is ours: the persona's mode, by default its first."""
-
-    messages: list[Turn] = Field(min_length=1)
-    response_format: ResponseFormat = ResponseFormat(type="text")
-    mode: str = ""
-
-
-class Complete(Wanted):
-    """A completion request of the older kind: its prompt is put as a question to the assistant, since a tuned model knows nothing but its template."""
-
-    prompt: Annotated[str, Field(min_length=1)]
-    echo: Literal[False] = False
-    best_of: Literal[1] = 1
-
-
-class BodyLimit:
-    """Answers 413 to bodies over the limit, whether their length is announced or not."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(announced) > self._limit:
-            await _error(413, self._message, "request_too_large")(scope, receive, send)
-            return
-        taken = 0
-
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._limit:
-                raise HTTPException(413, self._message)
-            return message
-
-        await self._app(scope, counted, send)
-
-    @property
-    def _message(self) -> str:
-        return f"the body is larger than {self._limit} bytes"
-
-
-class Limit:
-    """How many requests each address may make a minute: a bucket that fills evenly."""
-
-    def __init__(self, a_minute: int) -> None:
-        self._most = a_minute
-        self._left: dict[str, tuple[float, float]] = {}
-
-    def check(self, address: str) -> None:
-        """HTTPException 429 where the address has asked too often, with the time after which it may again."""
-        now = time.monotonic()
-        left, then = self._left.get(address, (float(self._most), now))
-        left = min(self._most, left + (now - then) * self._most / 60)
-        if left < 1:
-            seconds = math.ceil((1 - left) * 60 / self._most)
-            raise HTTPException(429, f"more than {self._most} requests a minute; ask again in {seconds} seconds", {"Retry-After": str(seconds)})
-        if len(self._left) > 10_000:
-            self._left = {key: value for key, value in self._left.items() if now - value[1] < 60}
-        self._left[address] = (left - 1, now)
 
 
 class Meters:
@@ -323,7 +150,7 @@ def create(offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None 
         head = {"id": f"{form.id}-{uuid.uuid4().hex}", "created": int(time.time()), "model": offer.served.name,
                 "system_fingerprint": offer.served.sha256[:16]}  # fmt: skip
         if ask.stream:
-            return EventStream(_events(head, form, first, chunks, ask.stream_options.include_usage))
+            return EventStream(events(head, form, first, chunks, ask.stream_options.include_usage))
         return JSONResponse(form.whole(head, [first, *[chunk async for chunk in chunks]]))
 
     @app.post("/v1/chat/completions", dependencies=[Depends(admitted)])
@@ -353,110 +180,33 @@ def _listed(served: Served, created: int) -> dict[str, object]:
     return {"id": served.name, "object": "model", "created": created, "owned_by": "lorikeet", **told}
 
 
-def prompt_of(turns: Sequence[tuple[Role, str]], system: str) -> Prompt:
-    """The turns, behind the persona's system turn unless they bring one: what was audited is what is served."""
-    prompt = [conversation.Message(role, text) for role, text in turns]
-    return prompt if prompt[0].role == "system" else [*conversation.system_turn(system), *prompt]
-
-
 def _sampling(ask: Wanted, context: int) -> Sampling:
     wanted = ask.max_completion_tokens or ask.max_tokens
     return Sampling(ask.temperature, ask.top_p, min(wanted, context), ask.seed)
 
 
-async def _events(head: Mapping[str, object], form: "Form", first: Chunk, rest: AsyncGenerator[Chunk], usage: bool) -> AsyncGenerator[str]:
-    """The chunks as events, under our own head: the engine's names the file's path."""
-    common = {**head, "object": form.piece_object}
-    try:
-        yield _event({**common, "choices": [form.piece(c) for c in first["choices"]]})
-        async for chunk in rest:
-            if chunk["choices"]:
-                yield _event({**common, "choices": [form.piece(c) for c in chunk["choices"]]})
-            elif usage and "usage" in chunk:
-                yield _event({**common, "choices": [], "usage": _usage(chunk)})
-        yield "data: [DONE]\n\n"
-    except LorikeetError as error:
-        yield _event({"error": {"message": error.message, "type": "server_error"}})
-    finally:
-        await rest.aclose()
-
-
-def _event(document: Mapping[str, object]) -> str:
-    return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
-
-
-def _choice(raw: Mapping[str, Any]) -> dict[str, object]:
-    delta = {key: value or "" for key, value in raw["delta"].items() if key in ("role", "content")}
-    return {"index": 0, "delta": delta, "finish_reason": raw["finish_reason"]}
-
-
-def _text_choice(raw: Mapping[str, Any]) -> dict[str, object]:
-    return {"index": 0, "text": raw["delta"].get("content") or "", "logprobs": None, "finish_reason": raw["finish_reason"]}
-
-
-def _usage(chunk: Chunk) -> dict[str, int]:
-    return {name: int(chunk["usage"][name]) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-
-
-def _said(chunks: Sequence[Chunk]) -> tuple[str, str | None, dict[str, int] | None]:
-    """The text of a whole answer, why it ended, and its tokens."""
-    choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    ended = next((choice["finish_reason"] for choice in choices if choice["finish_reason"]), None)
-    usage = next((_usage(chunk) for chunk in chunks if "usage" in chunk), None)
-    return "".join(choice["delta"].get("content") or "" for choice in choices), ended, usage
-
-
-def _completion(head: Mapping[str, object], chunks: Sequence[Chunk]) -> dict[str, object]:
-    text, ended, usage = _said(chunks)
-    message = {"role": "assistant", "content": text}
-    return {**head, "object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": ended}], "usage": usage}
-
-
-def _text_completion(head: Mapping[str, object], chunks: Sequence[Chunk]) -> dict[str, object]:
-    text, ended, usage = _said(chunks)
-    return {**head, "object": "text_completion", "choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": ended}], "usage": usage}
-
-
-class Form(NamedTuple):
-    """The wire format of one of OpenAI's two kinds of completion."""
-
-    id: str
-    piece_object: str
-    piece: Callable[[Mapping[str, Any]], dict[str, object]]
-    whole: Callable[[Mapping[str, object], Sequence[Chunk]], dict[str, object]]
-
-
-CHAT = Form("chatcmpl", "chat.completion.chunk", _choice, _completion)
-TEXT = Form("cmpl", "text_completion", _text_choice, _text_completion)
-
-
-def _error(status: int, message: str, code: str, param: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status, headers)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, raised: Exception) -> Response:
     """422 with the field's name, as `messages[0].role`."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
+    assert isinstance(raised, RequestValidationError)
+    first = raised.errors()[0]
     if first["type"] == "json_invalid":
-        return _error(422, "the body is not JSON", "invalid_json")
+        return error(422, "the body is not JSON", "invalid_json")
     parts = [part for part in first["loc"] if part != "body"]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".") or "body"
     what = "is not supported here" if first["type"] == "extra_forbidden" else first["msg"]
-    return _error(422, f"{field}: {what}", "invalid_value", field)
+    return error(422, f"{field}: {what}", "invalid_value", field)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _refused(request: Request, raised: Exception) -> Response:
+    assert isinstance(raised, HTTPException)
     codes = {401: "invalid_api_key", 404: "model_not_found", 413: "request_too_large", 429: "rate_limit_exceeded"}
-    return _error(error.status_code, str(error.detail), codes.get(error.status_code, "error"), headers=error.headers)
+    return error(raised.status_code, str(raised.detail), codes.get(raised.status_code, "error"), headers=raised.headers)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _failed(request: Request, raised: Exception) -> Response:
     """400 for what the engine refuses; anything else of ours is 500."""
-    assert isinstance(error, LorikeetError)
-    if isinstance(error, Busy):
-        return _error(429, error.message, "busy", headers={"Retry-After": str(error.seconds)})
-    code = "context_length_exceeded" if isinstance(error, PromptTooLong) else "error"
-    return _error(400 if isinstance(error, ModelError | RecipeError) else 500, f"{error.message}; {error.cure}", code)
+    assert isinstance(raised, LorikeetError)
+    if isinstance(raised, Busy):
+        return error(429, raised.message, "busy", headers={"Retry-After": str(raised.seconds)})
+    code = "context_length_exceeded" if isinstance(raised, PromptTooLong) else "error"
+    return error(400 if isinstance(raised, ModelError | RecipeError) else 500, f"{raised.message}; {raised.cure}", code)

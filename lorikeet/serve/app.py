@@ -18,8 +18,8 @@ from lorikeet.errors import LorikeetError, MachineError, RecipeError
 from lorikeet.progress import Progress
 from lorikeet.released import Served
 from lorikeet.serve import api
-from lorikeet.serve.api import Model, Offer
 from lorikeet.serve.frame import CSS
+from lorikeet.serve.offer import Model, Offer, prompt_of
 from lorikeet.serve.page import Record, page
 
 CLOSED = ("/gradio_api/upload", "/gradio_api/proxy=", "/gradio_api/process_recording", "/gradio_api/vibe", "/monitoring", "/gradio_api/deep_link")
@@ -78,7 +78,7 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, threa
         progress.say(f"loading {served[0].path.name}")
         fleet = Fleet(threads)
         voices = [fleet.add(one.path, one.adapter, speculate=one.layout == "email") for one in served]
-        voices[0].warm(api.prompt_of([("user", "Hello.")], served[0].prompt()))
+        voices[0].warm(prompt_of([("user", "Hello.")], served[0].prompt()))
         models: list[Model] = [GuardedServer(voice, guard) if guard else voice for voice in voices]
         offers = [Offer(one, model) for one, model in zip(served, models, strict=True)]
         app = mount(api.create(offers, host=host, key=key), offers, key, record)

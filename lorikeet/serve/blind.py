@@ -18,7 +18,7 @@ from lorikeet import statistics
 from lorikeet.engine import Sampling
 from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
-from lorikeet.serve.api import Offer, prompt_of
+from lorikeet.serve.offer import Offer, prompt_of
 
 _TOKENS = 256
 _RANDOM = SystemRandom()

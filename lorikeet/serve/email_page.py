@@ -9,8 +9,8 @@ from lorikeet.engine import Sampling
 from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
 from lorikeet.serve import proofread
-from lorikeet.serve.api import Offer
 from lorikeet.serve.frame import opened
+from lorikeet.serve.offer import Offer
 
 LONGEST = 8000
 """Characters of a draft."""

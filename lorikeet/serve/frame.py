@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from lorikeet.released import Served
-from lorikeet.serve.api import Offer
+from lorikeet.serve.offer import Offer
 
 CSS = """
 .gradio-container { width: 100% !important; max-width: 48rem !important; margin: 0 auto !important; }

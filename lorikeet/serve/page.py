@@ -21,8 +21,8 @@ from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
 from lorikeet.released import Served
 from lorikeet.serve import blind, email_page, quiz_page
-from lorikeet.serve.api import ANSWER_TOKENS, Offer, prompt_of
 from lorikeet.serve.frame import opened
+from lorikeet.serve.offer import ANSWER_TOKENS, Offer, prompt_of
 
 Record = Callable[[Rating], None]
 """Keeps a rating; returns when it is on the disk, and raises LorikeetError where it cannot be kept."""

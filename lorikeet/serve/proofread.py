@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lorikeet.engine import Sampling
 from lorikeet.engine.guarded import FIRED
-from lorikeet.serve.api import Offer, prompt_of
+from lorikeet.serve.offer import Offer, prompt_of
 from lorikeet.serve.tone import Tone, measure
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s+[^\sa-z])|$)", re.MULTILINE)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lorikeet.engine import Sampling
 from lorikeet.scoring import LETTERS, lettered, token_overlap
-from lorikeet.serve.api import Offer, prompt_of
+from lorikeet.serve.offer import Offer, prompt_of
 
 QUESTIONS, OPTIONS, TRIES = 10, 4, 8
 """Questions of a quiz, options of each, and how often one is asked for before it is given up."""

@@ -12,7 +12,7 @@ from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
 from lorikeet.scoring import LETTERS
 from lorikeet.serve import quiz
-from lorikeet.serve.api import Offer
+from lorikeet.serve.offer import Offer
 from lorikeet.serve.quiz import QuizQuestion
 
 LONGEST = 120

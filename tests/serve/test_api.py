@@ -20,8 +20,8 @@ from lorikeet.engine.server import LlamaServer, PromptTooLong
 from lorikeet.engine.slots import Busy
 from lorikeet.errors import LorikeetError
 from lorikeet.released import Served
-from lorikeet.serve import api
-from lorikeet.serve.api import Offer
+from lorikeet.serve import api, limits
+from lorikeet.serve.offer import Offer
 from lorikeet.weights import NAMED
 
 SYSTEM = "You help."
@@ -128,7 +128,7 @@ def test_bytes_that_are_not_json_are_422() -> None:
 
 
 def test_a_body_over_the_limit_is_413() -> None:
-    assert post(api.create([Offer(served(), FakeServer())]), question(user="x" * api.BODY_LIMIT)).status_code == 413
+    assert post(api.create([Offer(served(), FakeServer())]), question(user="x" * limits.BODY_LIMIT)).status_code == 413
 
 
 def test_a_body_over_the_limit_without_a_length_is_413() -> None:

@@ -63,8 +63,8 @@ def gradio_leftovers() -> Iterator[None]:
 def shown(tmp_path: Path, approved: bool, key: str | None = None, record: Any = None, **persona: Any) -> Iterator[tuple[str, FakeServer]]:
     """The page on a port of the loopback; yields its address and the engine behind it."""
     from lorikeet.serve import api
-    from lorikeet.serve.api import Offer
     from lorikeet.serve.app import mount
+    from lorikeet.serve.offer import Offer
 
     file = tmp_path / "helper.gguf"
     file.write_bytes(b"GGUF" * 1000)
@@ -210,8 +210,8 @@ def test_a_rating_is_kept_after_consent_and_its_comment_belongs_to_that_reply(tm
 @pytest.mark.filterwarnings("ignore")
 def test_another_model_is_chosen_on_the_page_and_an_unapproved_one_stands_under_a_banner(tmp_path: Path) -> None:
     from lorikeet.serve import api
-    from lorikeet.serve.api import Offer
     from lorikeet.serve.app import mount
+    from lorikeet.serve.offer import Offer
 
     engines = FakeServer(), FakeServer()
     files = tmp_path / "helper.gguf", tmp_path / "base.gguf"

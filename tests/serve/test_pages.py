@@ -1,6 +1,7 @@
 """The quiz, the e-mail page, the emergency layout, the blind comparison and several assistants at once, driven in headless Chromium."""
 
 import json
+import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Model:
         if schema:
             row = {"question": TEXTS[self.written], "right_answer": "good", "wrong_answers": ["bad", "worse", "worst"], "explanation": "So it is."}
             self.written += 1
+            time.sleep(0.1)
             text = json.dumps(row)
         else:
             text = "I sent it yesterday." if asked == "I has sended it yesterday." else self.word if self.word != "same" else asked
@@ -64,8 +66,9 @@ def served(folder: Path, name: str = "helper", **persona: Any) -> Served:
 def opened(*offers: tuple[Served, Model]) -> Iterator[Any]:
     from lorikeet.serve import api
     from lorikeet.serve.app import mount
+    from lorikeet.serve.offer import Offer
 
-    made = [api.Offer(*offer) for offer in offers]
+    made = [Offer(*offer) for offer in offers]
     with on_a_port(mount(api.create(made), made, None)) as address, browsed(address) as (page, requests):
         yield page
         assert outside(requests, address) == []
@@ -79,6 +82,7 @@ def test_a_whole_quiz_from_topic_to_score(tmp_path: Path) -> None:
         page.get_by_text("10 questions", exact=True).wait_for()
         for number, text in enumerate(TEXTS):
             page.get_by_text(f"{number + 1}. {text}").wait_for()
+            page.get_by_role("radio").first.wait_for()
             page.get_by_label("bad" if number < 3 else "good").check()
             page.get_by_role("button", name="Answer", exact=True).click()
             page.locator("#quiz-feedback strong", has_text="Wrong: it is" if number < 3 else "Right.").first.wait_for()
@@ -127,3 +131,4 @@ def test_several_assistants_have_a_tab_each(tmp_path: Path) -> None:
         page.locator("textarea:visible").first.fill("Hello")
         page.keyboard.press("Enter")
         page.get_by_text("from the tutor").wait_for()
+        assert page.get_by_text("from the doctor").count() == 0

@@ -8,7 +8,7 @@ import pytest
 
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.released import Served
-from lorikeet.serve.api import Offer
+from lorikeet.serve.offer import Offer
 from lorikeet.serve.proofread import differences, rewritten, sentences, tones
 
 DRAFT = "Hi Tom,\n\nI has send you the report  yesterday. Did you got it? We need it by 5 p.m. on Friday.\n\nThanks\nAnn\n"

@@ -9,7 +9,7 @@ import pytest
 
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.released import Served
-from lorikeet.serve.api import Offer
+from lorikeet.serve.offer import Offer
 from lorikeet.serve.quiz import TRIES, QuizQuestion, checked, written
 from lorikeet.serve.quiz_page import Sitting, score
 
