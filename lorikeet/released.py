@@ -94,9 +94,10 @@ def offered(target: Path, unreleased: bool, quantisation: str | None = None) -> 
     if not target.is_dir():
         return [first]
     release = _current_release(target)
-    files = [_judged(target / entry.path, [release], target, expected=entry) for entry in release.files if (target / entry.path).is_file()] if release else []
-    rest = [served for served in files if served.path != first.path and (served.approved or unreleased)]
-    return [first, *rest, *(_unmerged(first, target) if unreleased else [])]
+    listed = [entry for entry in release.files if entry.verdict == "approved" or unreleased] if release else []
+    others = [entry for entry in listed if target / entry.path != first.path and (target / entry.path).is_file()]
+    rest = [_judged(target / entry.path, [release] if release else [], target, expected=entry) for entry in others]
+    return [first, *(served for served in rest if served.approved or unreleased), *(_unmerged(first, target) if unreleased else [])]
 
 
 def _unmerged(tuned: Served, folder: Path) -> list[Served]:

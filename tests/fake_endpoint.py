@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from fake_json import send_json
+
 
 @contextmanager
 def served(answer: Callable[[str], str], key: str = "") -> Iterator[tuple[str, list[str]]]:
@@ -16,30 +18,22 @@ def served(answer: Callable[[str], str], key: str = "") -> Iterator[tuple[str, l
         def log_message(self, *_: object) -> None: ...
 
         def do_GET(self) -> None:
-            self._send(200, {"object": "list", "data": [{"id": "fake", "object": "model", "created": 0, "owned_by": "us"}]})
+            send_json(self, 200, {"object": "list", "data": [{"id": "fake", "object": "model", "created": 0, "owned_by": "us"}]})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if key and self.headers.get("Authorization") != f"Bearer {key}":
-                self._send(401, {"error": {"message": "no such key"}})
+                send_json(self, 401, {"error": {"message": "no such key"}})
                 return
             text = body["messages"][-1]["content"]
             asked.append(text)
             said = answer(text)
             if said.isdigit():
-                self._send(int(said), {"error": {"message": f"status {said}"}})
+                send_json(self, int(said), {"error": {"message": f"status {said}"}})
                 return
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
             used = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-            self._send(200, {"id": "1", "object": "chat.completion", "created": 0, "model": "fake", "choices": [choice], "usage": used})
-
-        def _send(self, status: int, document: object) -> None:
-            data = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            send_json(self, 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "fake", "choices": [choice], "usage": used})
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlparse
 
+from fake_json import send_json
+
 TOKEN = "hf_the-secret-of-this-test"
 Answer = tuple[int, dict[str, Any]]
 
@@ -98,12 +100,7 @@ def serving_writes(hub: WritableHub, port: int = 0) -> Iterator[WritableHub]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, document = hub.answer(urlparse(self.path).path, self.headers.get("Authorization", "").removeprefix("Bearer "), body)
-            data = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            send_json(self, status, document)
 
         def do_POST(self) -> None:
             self.do_GET()

@@ -9,12 +9,13 @@ import json
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from lorikeet.engine import Prompt, Sampling
+from lorikeet.engine.server import Chunk, Schema, text_of
 from lorikeet.evidence import Finding
 from lorikeet.scoring import judge
 from lorikeet.suite import Suite
@@ -37,14 +38,20 @@ class Guard(NamedTuple):
 
 
 class Answering(Protocol):
-    """What is guarded: a LlamaServer."""
+    """What chat and serve ask of a model, guarded or not: a LlamaServer, or a Voice of a fleet."""
 
     slots: int
     context: int
 
-    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Mapping[str, Any] | None = None) -> Generator[dict[str, Any]]: ...
-    def fitting(self, prompt: Prompt, room: int) -> Prompt: ...
-    def shares(self, prompt: Prompt, options: Sequence[str]) -> list[float]: ...
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Schema | None = None) -> Generator[Chunk]:
+        """OpenAI chat completion chunks, and empty ones while it waits; closing the generator stops the model. Busy where too many wait."""
+
+    def fitting(self, prompt: Prompt, room: int) -> Prompt:
+        """The prompt without its oldest turns, so that `room` tokens are left."""
+
+    def shares(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """How belief is shared among options of one token each as the answer's beginning."""
+
     def close(self) -> None: ...
 
 
@@ -72,11 +79,10 @@ class GuardedServer:
         """The answer's text as it passes, and the safe reply where it does not."""
         with contextlib.closing(self.chunks(prompt, sampling)) as chunks:
             for chunk in chunks:
-                for choice in chunk["choices"]:
-                    if text := choice["delta"].get("content"):
-                        yield text
+                if text := text_of(chunk):
+                    yield text
 
-    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Mapping[str, Any] | None = None) -> Generator[dict[str, Any]]:
+    def chunks(self, prompt: Prompt, sampling: Sampling, schema: Schema | None = None) -> Generator[Chunk]:
         """The engine's chunks, whose text comes by whole sentences; before one that breaks a rule the model is stopped, and the safe reply ends the answer."""
         question = prompt[-1].content
         topics = self._suite.topics_of(question) or [""]

@@ -24,6 +24,11 @@ Schema = Mapping[str, Any]
 _DONE = object()
 
 
+def text_of(chunk: Chunk) -> str:
+    """What a piece of an answer says."""
+    return "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+
+
 class PromptTooLong(ModelError):  # noqa: N818
     """The prompt does not fit the context of one conversation."""
 
@@ -105,9 +110,8 @@ class LlamaServer:
         for position, prompt in enumerate(prompts):
             text, tokens, ended = "", 0, False
             for chunk in self.chunks(prompt, sampling):
-                for choice in chunk["choices"]:
-                    text += choice["delta"].get("content") or ""
-                    ended = ended or choice["finish_reason"] == "stop"
+                text += text_of(chunk)
+                ended = ended or any(choice["finish_reason"] == "stop" for choice in chunk["choices"])
                 tokens = chunk["usage"]["completion_tokens"] if "usage" in chunk else tokens
             yield position, Reply(text, tokens, ended)
 
@@ -115,9 +119,8 @@ class LlamaServer:
         """The answer's text, piece by piece. Closing the generator stops the model."""
         with contextlib.closing(self.chunks(prompt, sampling)) as chunks:
             for chunk in chunks:
-                for choice in chunk["choices"]:
-                    if text := choice["delta"].get("content"):
-                        yield text
+                if text := text_of(chunk):
+                    yield text
 
     def warm(self, prompt: Prompt) -> None:
         """Read the prompt once, so that the first user does not wait for memory that was never touched."""
@@ -140,7 +143,7 @@ class LlamaServer:
         begun, text = time.monotonic(), ""
         try:
             for chunk in self._handed(_request(prompt, sampling, schema) | self._placed(place, adapter)):
-                text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+                text += text_of(chunk)
                 yield chunk
         finally:
             self.desk.give_back(place, [*prompt, Message("assistant", text)], time.monotonic() - begun)

@@ -92,11 +92,7 @@ class EventStream(StreamingResponse):
 
 def check_door(host: str, key: str | None) -> None:
     """LorikeetError where others than this machine could come in without a key."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback and not key:
+    if not _is_here(host) and not key:
         raise LorikeetError(f"serving on {host} lets other machines in, and no key is set", "add --key SECRET, or leave --host at 127.0.0.1")
 
 
@@ -141,8 +137,7 @@ def create(offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None 
     async def one_model(model: str) -> dict[str, object]:
         return _listed(named(model).served, created)
 
-    async def answer(request: Request, ask: Wanted, prompt: Prompt, schema: Schema | None, form: Form) -> Response:
-        offer = named(ask.model)
+    async def answer(request: Request, ask: Wanted, offer: Offer, prompt: Prompt, schema: Schema | None, form: Form) -> Response:
         chunks = _asked(request, offer, prompt, _sampling(ask, offer.model.context), schema, meters)
         first = await anext(chunks, None)  # errors come before the first token, while there is still a status to send
         if first is None:  # the client has gone
@@ -155,12 +150,14 @@ def create(offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None 
 
     @app.post("/v1/chat/completions", dependencies=[Depends(admitted)])
     async def chat(request: Request, ask: Ask) -> Response:
-        prompt = prompt_of([(turn.role, turn.text) for turn in ask.messages], named(ask.model).served.prompt(ask.mode))
-        return await answer(request, ask, prompt, ask.response_format.schema_, CHAT)
+        offer = named(ask.model)
+        prompt = prompt_of([(turn.role, turn.text) for turn in ask.messages], offer.served.prompt(ask.mode))
+        return await answer(request, ask, offer, prompt, ask.response_format.schema_, CHAT)
 
     @app.post("/v1/completions", dependencies=[Depends(admitted)])
     async def complete(request: Request, ask: Complete) -> Response:
-        return await answer(request, ask, prompt_of([("user", ask.prompt)], named(ask.model).served.prompt()), None, TEXT)
+        offer = named(ask.model)
+        return await answer(request, ask, offer, prompt_of([("user", ask.prompt)], offer.served.prompt()), None, TEXT)
 
     return app
 
@@ -170,7 +167,7 @@ def _is_here(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host in ("localhost", "testclient")
+        return host == "localhost"
 
 
 def _listed(served: Served, created: int) -> dict[str, object]:

@@ -12,14 +12,14 @@ from fastapi.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lorikeet.engine.fleet import Fleet
-from lorikeet.engine.guarded import Guard, GuardedServer
+from lorikeet.engine.guarded import Answering, Guard, GuardedServer
 from lorikeet.engine.server import WAITING
 from lorikeet.errors import LorikeetError, MachineError, RecipeError
 from lorikeet.progress import Progress
 from lorikeet.released import Served
 from lorikeet.serve import api
 from lorikeet.serve.frame import CSS
-from lorikeet.serve.offer import Model, Offer, prompt_of
+from lorikeet.serve.offer import Offer, prompt_of
 from lorikeet.serve.page import Record, page
 
 CLOSED = ("/gradio_api/upload", "/gradio_api/proxy=", "/gradio_api/process_recording", "/gradio_api/vibe", "/monitoring", "/gradio_api/deep_link")
@@ -79,7 +79,7 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, threa
         fleet = Fleet(threads)
         voices = [fleet.add(one.path, one.adapter, speculate=one.layout == "email") for one in served]
         voices[0].warm(prompt_of([("user", "Hello.")], served[0].prompt()))
-        models: list[Model] = [GuardedServer(voice, guard) if guard else voice for voice in voices]
+        models: list[Answering] = [GuardedServer(voice, guard) if guard else voice for voice in voices]
         offers = [Offer(one, model) for one, model in zip(served, models, strict=True)]
         app = mount(api.create(offers, host=host, key=key), offers, key, record)
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

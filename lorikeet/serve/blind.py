@@ -16,8 +16,8 @@ import gradio as gr
 
 from lorikeet import statistics
 from lorikeet.engine import Sampling
-from lorikeet.engine.slots import Busy
-from lorikeet.errors import LorikeetError
+from lorikeet.engine.server import text_of
+from lorikeet.serve.frame import plainly
 from lorikeet.serve.offer import Offer, prompt_of
 
 _TOKENS = 256
@@ -96,14 +96,10 @@ def build(offers: Sequence[Offer], by_name: Mapping[str, Offer], tally: Tally) -
 
 def _answer(offer: Offer, question: str) -> Iterator[str]:
     text = ""
-    try:
+    with plainly("No answer"):
         prompt = offer.model.fitting(prompt_of([("user", question)], offer.served.prompt()), _TOKENS)
         with contextlib.closing(offer.model.chunks(prompt, Sampling(max_tokens=_TOKENS))) as chunks:
             for chunk in chunks:
                 if chunk["choices"]:
-                    text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+                    text += text_of(chunk)
                     yield text
-    except Busy as error:
-        raise gr.Error(error.message, title="Busy") from error
-    except LorikeetError as error:
-        raise gr.Error(f"{error.message}; {error.cure}", title="No answer") from error

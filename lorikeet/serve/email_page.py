@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 import gradio as gr
 
 from lorikeet.engine import Sampling
-from lorikeet.engine.slots import Busy
-from lorikeet.errors import LorikeetError
 from lorikeet.serve import proofread
-from lorikeet.serve.frame import opened
+from lorikeet.serve.frame import opened, plainly
 from lorikeet.serve.offer import Offer
 
 LONGEST = 8000
@@ -51,7 +49,7 @@ def _corrected(offer: Offer, draft: str, guidance: str, sampling: Sampling) -> I
     if not draft.strip():
         raise gr.Error("Write or paste a draft first.", title="Nothing to correct")
     before = proofread.tones(draft, "")
-    try:
+    with plainly("No answer"):
         for step in proofread.rewritten(offer, draft, sampling, guidance):
             if step.done < step.of:
                 yield f"sentence {step.done + 1} of {step.of}", html.escape(step.text), gr.Textbox(visible=False), before
@@ -66,7 +64,3 @@ def _corrected(offer: Offer, draft: str, guidance: str, sampling: Sampling) -> I
                     gr.Textbox(step.text, visible=True),
                     proofread.tones(draft, step.text),
                 )
-    except Busy as error:
-        raise gr.Error(error.message, title="Busy") from error
-    except LorikeetError as error:
-        raise gr.Error(f"{error.message}; {error.cure}", title="No answer") from error

@@ -1,11 +1,14 @@
 """What stands at the head of every assistant's page: the banner, the title and notice, and the model to choose; and the page's style."""
 
+import contextlib
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
+from lorikeet.engine.slots import Busy
+from lorikeet.errors import LorikeetError
 from lorikeet.released import Served
 from lorikeet.serve.offer import Offer
 
@@ -32,6 +35,17 @@ CSS = """
 .changes del { background: #cf222e38; border-radius: 3px; }
 [data-testid="status-tracker"], footer { display: none !important; }
 """
+
+
+@contextlib.contextmanager
+def plainly(title: str) -> Iterator[None]:
+    """An error of ours shown on the page, with its cure; one who finds no place is told when there may be one."""
+    try:
+        yield
+    except Busy as error:
+        raise gr.Error(error.message, title="Busy") from error
+    except LorikeetError as error:
+        raise gr.Error(f"{error.message}; {error.cure}", title=title) from error
 
 
 def opened(offers: Sequence[Offer]) -> gr.Dropdown:

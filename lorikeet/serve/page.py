@@ -17,11 +17,9 @@ from lorikeet import __version__
 from lorikeet.conversation import Rating, Role
 from lorikeet.engine import Sampling
 from lorikeet.engine.guarded import FIRED
-from lorikeet.engine.slots import Busy
-from lorikeet.errors import LorikeetError
 from lorikeet.released import Served
 from lorikeet.serve import blind, email_page, quiz_page
-from lorikeet.serve.frame import opened
+from lorikeet.serve.frame import opened, plainly
 from lorikeet.serve.offer import ANSWER_TOKENS, Offer, prompt_of
 
 Record = Callable[[Rating], None]
@@ -188,6 +186,7 @@ def rating(history: Sequence[Mapping[str, Any]], index: int, liked: bool, said: 
             pairs.append((_text(turn["content"]), ""))
         elif pairs:
             pairs[-1] = (pairs[-1][0], pairs[-1][1] + _text(turn["content"]))
+    pairs = pairs[-1:] if served.single_turn else pairs  # what was not sent is no part of it, and the reply's place is counted in what is kept
     return Rating(
         id=uuid.uuid4().hex,
         timestamp=_now(),
@@ -202,7 +201,7 @@ def rating(history: Sequence[Mapping[str, Any]], index: int, liked: bool, said: 
         liked_index=(len(pairs) - 1, 1),
         liked_value=pairs[-1][1],
         comment="",
-        chat_history=tuple(pairs[-1:] if served.single_turn else pairs),
+        chat_history=tuple(pairs),
         correction="",
         rater=rater,
         controls=said.controls,
@@ -210,10 +209,8 @@ def rating(history: Sequence[Mapping[str, Any]], index: int, liked: bool, said: 
 
 
 def _record(record: Record, rating: Rating) -> None:
-    try:
+    with plainly("Not kept"):
         record(rating)
-    except LorikeetError as error:
-        raise gr.Error(f"{error.message}; {error.cure}", title="Not kept") from error
 
 
 def _now() -> str:
@@ -233,7 +230,7 @@ def _answer(offer: Offer, message: str, history: Sequence[Mapping[str, Any]], co
     set_to = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens}
     visit.said[len(history) + 1] = Said(controls.model, controls.mode, system, set_to)
     text, speed = "", ""
-    try:
+    with plainly("No answer"):
         prompt = model.fitting(prompt_of([*([] if served.single_turn else turns), ("user", message)], system), sampling.max_tokens)
         with contextlib.closing(model.chunks(prompt, sampling)) as chunks:
             for chunk in chunks:
@@ -249,10 +246,6 @@ def _answer(offer: Offer, message: str, history: Sequence[Mapping[str, Any]], co
                     yield text, speed, visit
                 elif not text:
                     yield "", "waiting for a free place", visit
-    except Busy as error:
-        raise gr.Error(error.message, title="Busy") from error
-    except LorikeetError as error:
-        raise gr.Error(f"{error.message}; {error.cure}", title="No answer") from error
 
 
 def _role(name: str) -> Role:

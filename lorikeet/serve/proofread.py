@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lorikeet.engine import Sampling
-from lorikeet.engine.guarded import FIRED
+from lorikeet.engine.server import text_of
 from lorikeet.serve.offer import Offer, prompt_of
 from lorikeet.serve.tone import Tone, measure
 
@@ -58,12 +58,11 @@ def _corrected(offer: Offer, sentence: str, system: str, sampling: Sampling) -> 
     answer, ended = "", ""
     with contextlib.closing(offer.model.chunks(prompt_of([("user", sentence)], system), sampling)) as chunks:
         for chunk in chunks:
-            for choice in chunk["choices"]:
-                answer += choice["delta"].get("content") or ""
-                ended = choice["finish_reason"] or ended
+            answer += text_of(chunk)
+            ended = next((choice["finish_reason"] for choice in chunk["choices"] if choice["finish_reason"]), ended)
     answer = " ".join(answer.split())
     fits = len(sentence) / LONGER < len(answer) < len(sentence) * LONGER + 20
-    return answer if fits and ended == "stop" and ended != FIRED else None
+    return answer if fits and ended == "stop" else None
 
 
 def differences(before: str, after: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lorikeet.engine import Sampling
+from lorikeet.engine.server import text_of
 from lorikeet.scoring import LETTERS, lettered, token_overlap
 from lorikeet.serve.offer import Offer, prompt_of
 
@@ -95,9 +96,10 @@ def checked(raw: str, earlier: Sequence[QuizQuestion], right: int) -> QuizQuesti
     options = [*bad[:right], good, *bad[right:]]
     if len(options) != OPTIONS or not all(map(_folded, options)):
         return "an option is empty"
-    if len({_folded(option) for option in options}) < OPTIONS:
+    folded = set(map(_folded, options))
+    if len(folded) < OPTIONS:
         return "two options are the same"
-    if {_folded(option) for option in options} & {_folded(option) for option in (_EXAMPLE["right_answer"], *_EXAMPLE["wrong_answers"])}:
+    if folded & {_folded(option) for option in (_EXAMPLE["right_answer"], *_EXAMPLE["wrong_answers"])}:
         return "it copies the example"
     if _folded(good) in _folded(text):
         return "the question gives its answer away"
@@ -119,11 +121,8 @@ def _asked(offer: Offer, topic: str, side: str, earlier: Sequence[str], sampling
         *(["Do not ask any of these again:", *(f"- {text}" for text in earlier)] if earlier else []),
         f"Now write one about {topic}: {side}. Keep the answers short.",
     ]
-    pieces = []
     with contextlib.closing(offer.model.chunks(prompt_of([("user", "\n".join(order))], offer.served.system), sampling, SCHEMA)) as chunks:
-        for chunk in chunks:
-            pieces += [choice["delta"].get("content") or "" for choice in chunk["choices"]]
-    return "".join(pieces)
+        return "".join(map(text_of, chunks))
 
 
 def _believed(offer: Offer, question: QuizQuestion) -> float:

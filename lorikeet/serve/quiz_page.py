@@ -8,10 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from lorikeet.engine.slots import Busy
-from lorikeet.errors import LorikeetError
 from lorikeet.scoring import LETTERS
 from lorikeet.serve import quiz
+from lorikeet.serve.frame import plainly
 from lorikeet.serve.offer import Offer
 from lorikeet.serve.quiz import QuizQuestion
 
@@ -47,7 +46,7 @@ def build(model: gr.Dropdown, by_name: Mapping[str, Offer]) -> None:
             raise gr.Error("Name a topic first.", title="No topic")
         made, sits = 0, Sitting()
         yield sits, "writing the first question", "", gr.Radio(visible=False), gr.Button(visible=False), gr.Button(visible=False), ""
-        try:
+        with plainly("No questions"):
             for found in quiz.written(by_name[name], topic.strip(), secrets.randbelow(1 << 20)):
                 if isinstance(found, str):
                     yield sits, found, *([gr.skip()] * 5)
@@ -55,10 +54,6 @@ def build(model: gr.Dropdown, by_name: Mapping[str, Offer]) -> None:
                 sits.questions.append(found)
                 made += 1
                 yield (sits, f"{made} of {quiz.QUESTIONS} questions written", *(_put(sits) if made == 1 else [gr.skip()] * 5))
-        except Busy as error:
-            raise gr.Error(error.message, title="Busy") from error
-        except LorikeetError as error:
-            raise gr.Error(f"{error.message}; {error.cure}", title="No questions") from error
         sits.whole = True
         short = "" if made == quiz.QUESTIONS else f"; {quiz.QUESTIONS - made} could not be written well enough and were left out"
         yield sits, f"{made} questions{short}", *([gr.skip()] * 5)

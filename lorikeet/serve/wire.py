@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lorikeet.conversation import Role
-from lorikeet.engine.server import Chunk, Schema
+from lorikeet.engine.server import Chunk, Schema, text_of
 from lorikeet.errors import LorikeetError
 from lorikeet.serve.offer import ANSWER_TOKENS
 
@@ -153,7 +153,7 @@ def _said(chunks: Sequence[Chunk]) -> tuple[str, str | None, dict[str, int] | No
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     ended = next((choice["finish_reason"] for choice in choices if choice["finish_reason"]), None)
     usage = next((_usage(chunk) for chunk in chunks if "usage" in chunk), None)
-    return "".join(choice["delta"].get("content") or "" for choice in choices), ended, usage
+    return "".join(map(text_of, chunks)), ended, usage
 
 
 def _completion(head: Mapping[str, object], chunks: Sequence[Chunk]) -> dict[str, object]:

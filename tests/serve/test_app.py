@@ -206,6 +206,20 @@ def test_a_rating_is_kept_after_consent_and_its_comment_belongs_to_that_reply(tm
         assert (kept[-1].id, kept[-1].comment, kept[-1].rater) == (second.id, "Good.", first.rater)
 
 
+def test_a_rating_where_each_question_stands_by_itself_is_read_back(tmp_path: Path) -> None:
+    from lorikeet.feedback.journal import Journal, read
+    from lorikeet.serve.page import Said, rating
+
+    served = Served(tmp_path / "x.gguf", "Q8_0", "ab" * 32, True, "approved", (), "Helper", "You help.", single_turn=True)
+    history = [{"role": role, "content": text} for text in ("one", "two") for role in ("user", "assistant")]
+    journal = Journal(tmp_path / "feedback")
+    journal.record(rating(history, 3, True, Said("x", "", "You help.", {}), served, "somebody"))
+    journal.close()
+    kept = read(tmp_path / "feedback")
+    assert kept.skipped == ()
+    assert (kept.ratings[0].liked_index, kept.ratings[0].chat_history) == ((0, 1), (("two", "two"),))
+
+
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore")
 def test_another_model_is_chosen_on_the_page_and_an_unapproved_one_stands_under_a_banner(tmp_path: Path) -> None:
