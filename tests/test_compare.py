@@ -152,9 +152,12 @@ def test_what_is_no_model_is_refused(spec: str) -> None:
 @pytest.mark.slow
 def test_a_benchmark_is_put_to_a_model_and_to_its_file(tiny_base: Path, tmp_path: Path) -> None:
     from lorikeet import bases
-    from lorikeet.export import merge
+    from lorikeet.export.merge import Order, convert
 
-    merge.main(bases.prepare(str(tiny_base), Silent()).path, tiny_base, tmp_path / "tiny.gguf", "tiny")
+    none = tmp_path / "nothing-trained"
+    none.mkdir()
+    (none / "adapter_config.json").write_text("{}")
+    convert(Order(str(bases.prepare(str(tiny_base), Silent()).path), str(none), str(tmp_path / "tiny.gguf"), "F16", "tiny"), tmp_path)
     rows = [
         {"id": str(n), "question": f"Is it number {n}?", "choices": {"label": ["A", "B"], "text": ["yes", f"no, {n}"]}, "answerKey": "AB"[n % 2]}
         for n in range(8)
