@@ -1,6 +1,7 @@
 """The command line's arguments: every command with its options, and an example of each. What they do is cli.py's."""
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -75,7 +76,11 @@ def _serving(add: Add) -> None:
         sub.add_argument("--guard", nargs="?", const="", metavar="SUITE", help="stop answers that break a must-never rule of the run's suite, or of another")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     sub.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
-    sub.add_argument("--key", help="API key that requests must carry; needed beyond this machine")
+    sub.add_argument(
+        "--key", default=os.environ.get("LORIKEET_KEY"), help="API key that requests must carry (default: $LORIKEET_KEY); needed beyond this machine"
+    )
+    sub.add_argument("--slots", type=_count, default=8, help="conversations answered at a time, of each loaded file (default: 8)")
+    sub.add_argument("--context", type=_count, default=2048, help="tokens of a conversation, with the answer (default: 2048)")
     sub.add_argument("--no-feedback", action="store_true", help="ask for no ratings")
     sub.add_argument("--sync", metavar="OWNER/NAME", help="push ratings to this private data set of the Hugging Face Hub")
 

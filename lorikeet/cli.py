@@ -269,18 +269,19 @@ def _serve(arguments: argparse.Namespace) -> int:
     for one in served:
         released.record_override(one, "serve")
     folders = {one.name: released.feedback_folder(one) for one in served}
-    if len(set(folders.values())) > 1 and (arguments.guard is not None or arguments.sync):
-        raise RecipeError("--guard and --sync are for one run, and several are served", "name one run, and serve the others on ports of their own")
-    guard, progress, folder = _guard(arguments, served[0]), Terminal(), folders[served[0].name]
+    if len(set(folders.values())) > 1 and arguments.sync:
+        raise RecipeError("--sync is for one run, and several are served", "name one run, and serve the others on ports of their own")
+    guards, progress, folder = [_guard(arguments, one) for one in served], Terminal(), folders[served[0].name]
 
     def work() -> int:
         from lorikeet.feedback.sync import Sync
-        from lorikeet.serve.app import serve
+        from lorikeet.serve.app import Room, serve
 
+        room = Room(machine.threads(arguments.threads), arguments.slots, arguments.context)
         journals = {place: Journal(place) for place in set(folders.values())}
         record = None if arguments.no_feedback else lambda rating: journals[folders[rating.model_name]].record(rating)
         with Sync(folder, arguments.sync, progress=progress) if arguments.sync else nullcontext():
-            serve(served, arguments.host, arguments.port, arguments.key, machine.threads(arguments.threads), progress, guard, record)
+            serve(served, arguments.host, arguments.port, arguments.key, room, progress, guards, record)
         return 0
 
     return supervisor.kept_alive(work, progress)

@@ -428,6 +428,8 @@ def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | No
         "safe_reply": recipe.persona.safe_reply,
         "quiz": recipe.persona.quiz,
         "layout": recipe.persona.layout,
+        "sentiment_model": recipe.persona.sentiment_model,
+        "politeness_model": recipe.persona.politeness_model,
         "emergency_number": recipe.persona.emergency_number,
         "suite": recipe.suite.name,
         "base": {"name": base.name, "source": Path(base.source).name, "fingerprint": base.fingerprint, "licence": base.licence},

@@ -44,6 +44,8 @@ class Served:
     emergency_number: str = ""
     layout: str = "chat"
     """How the page is laid out: chat or email."""
+    sentiment_model: str = ""
+    politeness_model: str = ""
     quiz: bool = False
     suite: Path | None = None
     """The suite by which the release was judged."""
@@ -59,6 +61,11 @@ class Served:
         if mode not in known:
             raise RecipeError(f"there is no mode {mode!r}", f"one of: {', '.join(known)}" if known else "this assistant has no modes")
         return known[mode]
+
+    @property
+    def answering_sha256(self) -> str:
+        """What tells this model from another of its name: the adapter's sha256, or else the file's."""
+        return self.adapter_sha256 or self.sha256
 
     @property
     def name(self) -> str:
@@ -235,6 +242,8 @@ def _judged(path: Path, releases: Sequence[Release], folder: Path, expected: Fil
         emergency_number=_text(persona, "emergency_number"),
         quiz=persona.get("quiz") is True,
         layout=_text(persona, "layout") or "chat",
+        sentiment_model=_text(persona, "sentiment_model"),
+        politeness_model=_text(persona, "politeness_model"),
         suite=_suite(folder, persona),
     )
 

@@ -174,6 +174,8 @@ class Persona(Strict):
     notice: str = Field("", description="what the assistant is not; shown permanently")
     examples: list[str] = []
     layout: Literal["chat", "email"] = Field("chat", description="the page: a chat; or a draft that is corrected sentence by sentence, with its tone")
+    sentiment_model: str = Field("", description="e-mail: a classifier of sentiment, by Hub id or folder, in place of the lexicon that comes along")
+    politeness_model: str = Field("", description="e-mail: a classifier of politeness, by Hub id or folder, in place of the one that comes along")
     quiz: bool = Field(False, description="the page has a quiz beside its chat, whose questions the model writes")
     emergency_number: str = Field("", description="stands on top of the page, whose type is large then")
     safe_reply: str = Field("", description="said in place of an answer that the guard stops; where it is left out, a plain one of ours")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorikeet.engine import Prompt, Sampling
-from lorikeet.engine.server import ALONE, SLOTS, Chunk, LlamaServer, Schema
+from lorikeet.engine.server import ALONE, CONTEXT, SLOTS, Chunk, LlamaServer, Schema
 
 LOADED = 3
 """Files that are kept in memory at a time, where no more are being asked."""
@@ -28,7 +28,7 @@ class _Hangar:
 class Fleet:
     """threads, slots, context: of each server. loaded: files that are kept in memory."""
 
-    def __init__(self, threads: int, slots: int = SLOTS, context: int = 2048, loaded: int = LOADED) -> None:
+    def __init__(self, threads: int, slots: int = SLOTS, context: int = CONTEXT, loaded: int = LOADED) -> None:
         self._threads, self.slots, self.context, self._loaded = threads, slots, context, loaded
         self._hangars: dict[Path, _Hangar] = {}
         self._door = threading.Lock()

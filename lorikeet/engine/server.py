@@ -33,7 +33,7 @@ class PromptTooLong(ModelError):  # noqa: N818
     """The prompt does not fit the context of one conversation."""
 
 
-SLOTS, WAITING = 8, 16
+SLOTS, WAITING, CONTEXT = 8, 16, 2048
 """Conversations that are answered at the same time, and how many more may wait."""
 _LIKELIEST = 100
 """Tokens whose likelihood is looked at where options are weighed."""
@@ -50,7 +50,7 @@ class LlamaServer:
     Requests are handed over in process. Its HTTP side listens on a random loopback port, with a key that nobody else has.
     """
 
-    def __init__(self, path: Path, threads: int, slots: int = SLOTS, context: int = 2048, *, adapters: Sequence[Path] = (), speculate: bool = False,
+    def __init__(self, path: Path, threads: int, slots: int = SLOTS, context: int = CONTEXT, *, adapters: Sequence[Path] = (), speculate: bool = False,
                  waiting: int = WAITING) -> None:  # fmt: skip
         import xllamacpp
 

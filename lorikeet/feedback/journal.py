@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from lorikeet.conversation import Rating
 from lorikeet.errors import DataError, MachineError, first_line
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PATTERN = "ratings-*.jsonl"
 OLD = "feedback.jsonl"
@@ -32,20 +35,20 @@ _READER = TypeAdapter(Rating)
 class Journal:
     """Where this process writes ratings: one new file in the folder, begun at the first rating, readable by its owner alone.
 
-    Threads may share it. Used after a fork it begins a file of its own.
+    Threads may share it. Used after a fork it begins a file of its own. pattern: the file's name, with * for what makes it the only one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, pattern: str = PATTERN) -> None:
+        self._folder, self._pattern = folder, pattern
         self._files: dict[int, _File] = {}
 
-    def record(self, rating: Rating) -> None:
-        """Write the rating down; when this returns it is on the disk. A judgement that was changed is recorded again with the same id.
+    def record(self, rating: "DataclassInstance") -> None:
+        """Write a Rating, or another dataclass, down; when this returns it is on the disk. What was changed is recorded again with the same id.
 
         MachineError where it cannot be kept: the folder cannot be written, or the disk is full.
         """
         line = json.dumps(asdict(rating), ensure_ascii=False).encode(errors="replace") + b"\n"  # half a surrogate pair, which is no character, becomes "?"
-        file = self._files.setdefault(os.getpid(), _File(self._folder))
+        file = self._files.setdefault(os.getpid(), _File(self._folder, self._pattern))
         try:
             file.append(line)
         except OSError as error:
@@ -61,8 +64,8 @@ class Journal:
 class _File:
     """A file of one process, with the lock between its threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self._folder, self._pattern = folder, pattern
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._torn = False
@@ -73,7 +76,7 @@ class _File:
             if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
                 self._let_go()  # somebody has removed the file, and what is written to it would be lost
             if self._descriptor is None:
-                self._descriptor, self._torn = _new_file(self._folder), False
+                self._descriptor, self._torn = _new_file(self._folder, self._pattern), False
             whole = b"\n" + line if self._torn else line
             self._torn = True
             if os.write(self._descriptor, whole) < len(whole):
@@ -91,10 +94,10 @@ class _File:
         self._descriptor = None
 
 
-def _new_file(folder: Path) -> int:
+def _new_file(folder: Path, pattern: str) -> int:
     """A descriptor of a new file whose name no other has, here or on another machine: the Hub takes whole files, and a name twice would be a loss."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = PATTERN.replace("*", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}-{os.getpid()}")
+    name = pattern.replace("*", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}-{os.getpid()}")
     descriptor = os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         _sync_folder(folder)

@@ -7,7 +7,7 @@ import ipaddress
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import anyio
@@ -17,6 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import Receive, Scope, Send
 
 from lorikeet.engine import Prompt, Sampling
@@ -32,11 +34,31 @@ SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 """Bounds of the histograms of /metrics."""
 
 
+Busyness = Callable[[], Mapping[str, tuple[int, int]]]
+"""Of each loaded file, by name: how many conversations are being answered, and how many wait."""
+
+
+class _Slots(Collector):
+    """Reads what the engine is doing when /metrics is asked."""
+
+    def __init__(self, busy: Busyness) -> None:
+        self._busy = busy
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        answered = GaugeMetricFamily("lorikeet_slots_busy", "Conversations being answered, by loaded file", labels=["file"])
+        waiting = GaugeMetricFamily("lorikeet_waiting", "Conversations that wait for a free slot, by loaded file", labels=["file"])
+        for name, (busy, waits) in self._busy().items():
+            answered.add_metric([name], busy)
+            waiting.add_metric([name], waits)
+        yield from (answered, waiting)
+
+
 class Meters:
     """What /metrics tells, in Prometheus' form."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Busyness) -> None:
         self.registry = registry = prometheus_client.CollectorRegistry()
+        registry.register(_Slots(busy))
         self.requests = Counter("lorikeet_requests", "Answers asked for, by model and how they ended", ["model", "ended"], registry=registry)
         self.tokens = Counter("lorikeet_tokens", "Tokens read and written", ["model", "kind"], registry=registry)
         self.seconds = Histogram("lorikeet_answer_seconds", "From the request to the answer's end", ["model"], registry=registry, buckets=SECONDS)
@@ -96,10 +118,10 @@ def check_door(host: str, key: str | None) -> None:
         raise LorikeetError(f"serving on {host} lets other machines in, and no key is set", "add --key SECRET, or leave --host at 127.0.0.1")
 
 
-def create(offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None = None, rate: int = RATE) -> FastAPI:
+def create(offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None = None, rate: int = RATE, busy: Busyness = dict) -> FastAPI:
     """The API over these models, the first of which answers where none is named. No CORS header is ever sent, so that pages of other sites cannot read answers.
 
-    rate: requests a minute that one address may make, beyond this machine.
+    rate: requests a minute that one address may make, beyond this machine. busy: what /metrics tells of the engine.
     """
     check_door(host, key)
     app = FastAPI(title=offers[0].served.title, docs_url=None, redoc_url=None, openapi_url=None)
@@ -107,7 +129,7 @@ def create(offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None 
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(LorikeetError, _failed)
-    by_name, created, limit, meters = {offer.served.name: offer for offer in offers}, int(time.time()), Limit(rate), Meters()
+    by_name, created, limit, meters = {offer.served.name: offer for offer in offers}, int(time.time()), Limit(rate), Meters(busy)
 
     async def admitted(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]) -> None:
         if key and not (given and secrets.compare_digest(given.credentials.encode(), key.encode())):

@@ -4,6 +4,7 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import gradio as gr
 import uvicorn
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lorikeet.engine.fleet import Fleet
 from lorikeet.engine.guarded import Answering, Guard, GuardedServer
-from lorikeet.engine.server import WAITING
+from lorikeet.engine.server import CONTEXT, SLOTS, WAITING
 from lorikeet.errors import LorikeetError, MachineError, RecipeError
 from lorikeet.progress import Progress
 from lorikeet.released import Served
@@ -66,9 +67,18 @@ def mount(app: FastAPI, offers: Sequence[Offer], key: str | None, record: Record
     return app
 
 
-def serve(served: Sequence[Served], host: str, port: int, key: str | None, threads: int, progress: Progress, guard: Guard | None = None,
+class Room(NamedTuple):
+    """What the engine may take: threads, conversations at a time in each loaded file, and tokens of each conversation."""
+
+    threads: int
+    slots: int = SLOTS
+    context: int = CONTEXT
+
+
+def serve(served: Sequence[Served], host: str, port: int, key: str | None, room: Room, progress: Progress, guards: Sequence[Guard | None],
           record: Record | None = None) -> None:  # fmt: skip
-    """Answer until interrupted, the first of `served` where no model is named. guard: rules that answers pass before they are shown. record: keeps ratings.
+    """Answer until interrupted, the first of `served` where no model is named. guards: of each, rules that answers pass before they are shown. record: keeps
+    ratings.
 
     LorikeetError for an open door without a key, for a port that cannot be had, and for two models of one name.
     """
@@ -76,12 +86,12 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, threa
     _require_names(served)
     with _listening(host, port) as door:
         progress.say(f"loading {served[0].path.name}")
-        fleet = Fleet(threads)
+        fleet = Fleet(*room)
         voices = [fleet.add(one.path, one.adapter, speculate=one.layout == "email") for one in served]
         voices[0].warm(prompt_of([("user", "Hello.")], served[0].prompt()))
-        models: list[Answering] = [GuardedServer(voice, guard) if guard else voice for voice in voices]
+        models: list[Answering] = [GuardedServer(voice, guard) if guard else voice for voice, guard in zip(voices, guards, strict=True)]
         offers = [Offer(one, model) for one, model in zip(served, models, strict=True)]
-        app = mount(api.create(offers, host=host, key=key), offers, key, record)
+        app = mount(api.create(offers, host=host, key=key, busy=fleet.counts), offers, key, record)
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         names = ", ".join(one.name for one in served)
         progress.say(f"{served[0].title}: {address} (page), {address}/v1 (OpenAI-compatible API, models: {names}); Ctrl-C ends it")
@@ -91,9 +101,9 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, threa
                 uvicorn.Server(config).run(sockets=[door])
         finally:
             fleet.close()
-            if guard:
-                fired = sum(model.fired for model in models if isinstance(model, GuardedServer))
-                progress.say(f"{fired} answers were stopped" + (f"; see {guard.log}" if fired else ""))
+            for log in dict.fromkeys(guard.log for guard in guards if guard):
+                fired = sum(m.fired for m, guard in zip(models, guards, strict=True) if isinstance(m, GuardedServer) and guard and guard.log == log)
+                progress.say(f"{fired} answers were stopped" + (f"; see {log}" if fired else ""))
 
 
 def _require_names(served: Sequence[Served]) -> None:

@@ -1,54 +1,21 @@
-"""Blind comparison on the page: two of an assistant's models answer without their names, the reader picks, and the picks are counted with an interval.
-
-Counts alone are kept, for as long as the server runs; what was asked is not.
-"""
+"""Blind comparison on the page: two of an assistant's models answer without their names, and the reader picks. Picks are counted in feedback/picks.py."""
 
 import contextlib
 import html
-import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Any
 
 import gradio as gr
 
-from lorikeet import statistics
 from lorikeet.engine import Sampling
 from lorikeet.engine.server import text_of
+from lorikeet.feedback.picks import Tally
 from lorikeet.serve.frame import plainly
 from lorikeet.serve.offer import Offer, prompt_of
 
 _TOKENS = 256
 _RANDOM = SystemRandom()
-
-
-@dataclass
-class Tally:
-    """Picks of all readers: by pair of names in alphabetical order, how often the first, the second, or neither was better. Safe between threads."""
-
-    picks: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, names: Sequence[str], better: str) -> None:
-        """better: one of the names, or empty for neither."""
-        first, second = sorted(names)
-        with self.lock:
-            self.picks.setdefault((first, second), Counter())[better] += 1
-
-    def told(self, names: Sequence[str]) -> str:
-        """The result of a pair so far, in words: of those who saw a difference, how many prefer which, with a 95 % interval."""
-        first, second = sorted(names)
-        with self.lock:
-            picks = Counter(self.picks.get((first, second), Counter()))
-        decided = picks[first] + picks[second]
-        same = f"{picks['']} saw no difference"
-        if not decided:
-            return same
-        share = statistics.share(picks[first], decided)
-        shown = "a difference is shown" if share.low > 0.5 or share.high < 0.5 else "no difference is shown yet"
-        return f"{first} was preferred to {second} in {picks[first]} of {decided} ({share.low:.0%} to {share.high:.0%}), {same}; {shown}"
 
 
 def build(offers: Sequence[Offer], by_name: Mapping[str, Offer], tally: Tally) -> None:
@@ -88,8 +55,10 @@ def build(offers: Sequence[Offer], by_name: Mapping[str, Offer], tally: Tally) -
         def picked(order: list[str], place: int = place) -> tuple[Any, ...]:
             if len(order) != 2:
                 return gr.Row(visible=False), ""
-            tally.add(order, order[place] if place < 2 else "")
-            return gr.Row(visible=False), f"<p>A was {html.escape(order[0])}, B was {html.escape(order[1])}. So far: {html.escape(tally.told(order))}.</p>"
+            models = [(name, by_name[name].served.answering_sha256) for name in order]
+            with plainly("Not kept"):
+                tally.add(models, order[place] if place < 2 else "")
+            return gr.Row(visible=False), f"<p>A was {html.escape(order[0])}, B was {html.escape(order[1])}. So far: {html.escape(tally.told(models))}.</p>"
 
         button.click(picked, pair, [picking, result], api_visibility="private", show_progress="hidden")
 

@@ -9,6 +9,7 @@ from lorikeet.engine import Sampling
 from lorikeet.serve import proofread
 from lorikeet.serve.frame import opened, plainly
 from lorikeet.serve.offer import Offer
+from lorikeet.serve.tone import Measurer
 
 LONGEST = 8000
 """Characters of a draft."""
@@ -18,6 +19,7 @@ WISHES = {"As it is": "", "More polite": "Make it more polite.", "More direct": 
 def build(offers: Sequence[Offer]) -> None:
     """The page's part of an assistant with the e-mail layout."""
     first, by_name = offers[0].served, {offer.served.name: offer for offer in offers}
+    measure = Measurer(first.sentiment_model, first.politeness_model)
     model = opened(offers)
     draft = gr.Textbox(label="Your draft", placeholder=first.greeting, lines=8, max_lines=24, max_length=LONGEST)
     with gr.Row():
@@ -35,7 +37,7 @@ def build(offers: Sequence[Offer]) -> None:
     gr.Examples([[example] for example in first.examples], draft)
 
     def correct(text: str, name: str, wished: str, *chosen: float) -> Iterator[tuple[object, ...]]:
-        yield from _corrected(by_name[name], text, WISHES[wished], Sampling(chosen[0], chosen[1]))
+        yield from _corrected(by_name[name], measure, text, WISHES[wished], Sampling(chosen[0], chosen[1]))
 
     begun = start.click(correct, [draft, model, wish, temperature, top_p], [said, changes, after, tones], api_visibility="private", show_progress="hidden",
                         concurrency_limit=offers[0].model.slots)  # fmt: skip
@@ -44,11 +46,11 @@ def build(offers: Sequence[Offer]) -> None:
         gr.Textbox(first.prompt() or "none", show_label=False, interactive=False, container=False)
 
 
-def _corrected(offer: Offer, draft: str, guidance: str, sampling: Sampling) -> Iterator[tuple[object, ...]]:
+def _corrected(offer: Offer, measure: Measurer, draft: str, guidance: str, sampling: Sampling) -> Iterator[tuple[object, ...]]:
     """What the page shows, sentence by sentence."""
     if not draft.strip():
         raise gr.Error("Write or paste a draft first.", title="Nothing to correct")
-    before = proofread.tones(draft, "")
+    before = proofread.tones(measure, draft)
     with plainly("No answer"):
         for step in proofread.rewritten(offer, draft, sampling, guidance):
             if step.done < step.of:
@@ -62,5 +64,5 @@ def _corrected(offer: Offer, draft: str, guidance: str, sampling: Sampling) -> I
                     f"{step.of} sentences read{kept}",
                     proofread.differences(draft, step.text),
                     gr.Textbox(step.text, visible=True),
-                    proofread.tones(draft, step.text),
+                    proofread.tones(measure, draft, step.text),
                 )

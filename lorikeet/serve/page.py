@@ -17,7 +17,8 @@ from lorikeet import __version__
 from lorikeet.conversation import Rating, Role
 from lorikeet.engine import Sampling
 from lorikeet.engine.guarded import FIRED
-from lorikeet.released import Served
+from lorikeet.feedback.picks import Tally
+from lorikeet.released import Served, feedback_folder
 from lorikeet.serve import blind, email_page, quiz_page
 from lorikeet.serve.frame import opened, plainly
 from lorikeet.serve.offer import ANSWER_TOKENS, Offer, prompt_of
@@ -95,7 +96,7 @@ def _assistant(offers: Sequence[Offer], record: Record | None) -> None:
                     quiz_page.build(model, by_name)
             if len(offers) > 1:
                 with gr.Tab("Blind comparison"):
-                    blind.build(offers, by_name, blind.Tally())
+                    blind.build(offers, by_name, Tally(offers[0].served.title, feedback_folder(offers[0].served) if record else None))
 
 
 def _chat(offers: Sequence[Offer], model: gr.Dropdown, by_name: Mapping[str, Offer], record: Record | None) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lorikeet.engine import Sampling
 from lorikeet.engine.server import text_of
 from lorikeet.serve.offer import Offer, prompt_of
-from lorikeet.serve.tone import Tone, measure
+from lorikeet.serve.tone import Measurer, Tone
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s+[^\sa-z])|$)", re.MULTILINE)
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
@@ -75,10 +75,9 @@ def differences(before: str, after: str) -> str:
     return f'<div class="changes">{"".join(shown)}</div>'
 
 
-def tones(before: str, after: str) -> str:
-    """Sentiment and politeness of two texts as HTML: a face or a score, and a bar."""
-    first, second = measure(before), measure(after)
-    rows = [("Before", first)] + ([("After", second)] if after.strip() and after != before else [])
+def tones(measure: Measurer, before: str, after: str = "") -> str:
+    """Sentiment and politeness of two texts, or of one that was not changed, as HTML: a face or a score, and a bar."""
+    rows = [("Before", measure(before))] + ([("After", measure(after))] if after.strip() and after != before else [])
     return '<div class="tones">' + "".join(f"<div><h4>{name}</h4>{_shown(tone)}</div>" for name, tone in rows) + "</div>"
 
 

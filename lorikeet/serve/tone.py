@@ -1,4 +1,4 @@
-"""The tone of an e-mail: its sentiment by VADER's lexicon, and its politeness by a small model that is fitted to rows of ours when it is first asked.
+"""The tone of an e-mail: its sentiment by VADER's lexicon, and its politeness by a small model that is fitted to rows of ours.
 
 Politeness is how an ordinary reader would judge that the writer treats the reader, from 1 (rude) to 5 (very polite). Fitting takes two seconds and can be
 repeated exactly, so that no weights are kept. Both are guesses of a machine about a text, and no judgement of a person.
@@ -83,11 +83,21 @@ class Politeness:
         return hstack([*(vector.transform(texts) for vector in self._vectors), csr_matrix(signs)]).tocsr()
 
 
-def measure(text: str) -> Tone:
-    """The tone of a text; an empty one is neutral."""
-    if not text.strip():
-        return Tone(0.0, 3.0)
-    return Tone(float(np.mean(_sentiments(text))), _fitted().levels([text])[0])
+class Measurer:
+    """Measures the tone of texts by what comes with Lorikeet, or by classifiers that are named (classifiers.py)."""
+
+    def __init__(self, sentiment: str = "", politeness: str = "") -> None:
+        """sentiment, politeness: an id of the Hub or a folder; what is not named is fitted here, which takes two seconds once. Errors as classifiers.scale."""
+        from lorikeet.serve import classifiers
+
+        self._sentiment = classifiers.scale(sentiment, classifiers.SENTIMENT) if sentiment else _by_lexicon
+        self._politeness = classifiers.scale(politeness, classifiers.POLITENESS) if politeness else _fitted().levels
+
+    def __call__(self, text: str) -> Tone:
+        """The tone of a text; an empty one is neutral."""
+        if not text.strip():
+            return Tone(0.0, 3.0)
+        return Tone(self._sentiment([text])[0], self._politeness([text])[0])
 
 
 def rows() -> list[dict[str, Any]]:
@@ -99,6 +109,10 @@ def rows() -> list[dict[str, Any]]:
 def _fitted() -> Politeness:
     found = rows()
     return Politeness([row["text"] for row in found], [row["level"] for row in found])
+
+
+def _by_lexicon(texts: Sequence[str]) -> list[float]:
+    return [float(np.mean(_sentiments(text))) for text in texts]
 
 
 @cache

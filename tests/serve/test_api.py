@@ -257,8 +257,8 @@ def test_who_asks_too_often_from_elsewhere_is_told_when_to_come_back() -> None:
     assert int(answers[2].headers["Retry-After"]) in (29, 30)
 
 
-def test_metrics_count_answers_and_tokens_behind_the_key() -> None:
-    app = api.create([Offer(served(), FakeServer())], host="0.0.0.0", key="sesame")
+def test_metrics_count_answers_tokens_and_who_waits_behind_the_key() -> None:
+    app = api.create([Offer(served(), FakeServer())], host="0.0.0.0", key="sesame", busy=lambda: {"helper.gguf": (2, 5)})
     with running(app) as address, httpx.Client(base_url=address) as client:
         assert client.get("/metrics").status_code == 401
         client.headers["Authorization"] = "Bearer sesame"
@@ -266,6 +266,8 @@ def test_metrics_count_answers_and_tokens_behind_the_key() -> None:
         told = client.get("/metrics").text
     assert 'lorikeet_requests_total{ended="whole",model="helper"} 1.0' in told
     assert 'lorikeet_tokens_total{kind="completion",model="helper"} 3.0' in told
+    assert 'lorikeet_slots_busy{file="helper.gguf"} 2.0' in told
+    assert 'lorikeet_waiting{file="helper.gguf"} 5.0' in told
 
 
 def test_with_a_key_only_its_bearer_is_answered() -> None:

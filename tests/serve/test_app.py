@@ -285,7 +285,7 @@ def test_uploads_and_monitoring_are_closed_and_a_key_guards_the_page(tmp_path: P
 def test_a_port_that_cannot_be_had_is_an_error_before_the_model_is_loaded(tmp_path: Path) -> None:
     import socket
 
-    from lorikeet.serve.app import serve
+    from lorikeet.serve.app import Room, serve
 
     served = Served(tmp_path / "none.gguf", "Q8_0", "", True, "approved", (), "Helper")
     with socket.socket() as taken:
@@ -293,9 +293,9 @@ def test_a_port_that_cannot_be_had_is_an_error_before_the_model_is_loaded(tmp_pa
         taken.listen()
         for port in (0, 70000, taken.getsockname()[1]):
             with pytest.raises(LorikeetError, match="port"):
-                serve([served], "127.0.0.1", port, None, 1, Silent())
+                serve([served], "127.0.0.1", port, None, Room(1), Silent(), [None])
     with pytest.raises(LorikeetError, match="no key"):
-        serve([served], "0.0.0.0", 8000, None, 1, Silent())
+        serve([served], "0.0.0.0", 8000, None, Room(1), Silent(), [None])
 
 
 def test_serving_and_chatting_import_neither_torch_nor_transformers() -> None:

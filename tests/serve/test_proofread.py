@@ -10,6 +10,7 @@ from lorikeet.engine import Prompt, Sampling
 from lorikeet.released import Served
 from lorikeet.serve.offer import Offer
 from lorikeet.serve.proofread import differences, rewritten, sentences, tones
+from lorikeet.serve.tone import Measurer
 
 DRAFT = "Hi Tom,\n\nI has send you the report  yesterday. Did you got it? We need it by 5 p.m. on Friday.\n\nThanks\nAnn\n"
 CORRECTED = {"I has send you the report  yesterday.": "I sent you the report yesterday.", "Did you got it?": "Did you get it?"}
@@ -71,6 +72,6 @@ def test_differences_are_marked_and_what_a_draft_holds_cannot_run() -> None:
 
 
 def test_the_tone_after_is_shown_where_something_changed() -> None:
-    assert "After" not in tones("Send it now.", "")
-    assert "After" not in tones("Send it now.", "Send it now.")
-    assert "After" in tones("Send it now.", "Please send it now.")
+    assert "After" not in tones(Measurer(), "Send it now.", "")
+    assert "After" not in tones(Measurer(), "Send it now.", "Send it now.")
+    assert "After" in tones(Measurer(), "Send it now.", "Please send it now.")

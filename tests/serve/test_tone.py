@@ -45,9 +45,9 @@ def test_the_rows_are_even_over_levels_and_topics_and_hold_no_address() -> None:
     ],
 )
 def test_what_is_ruder_scores_lower(ruder: str, politer: str) -> None:
-    assert tone.measure(ruder).politeness + 0.5 < tone.measure(politer).politeness
+    assert tone.Measurer()(ruder).politeness + 0.5 < tone.Measurer()(politer).politeness
 
 
 def test_nothing_is_neutral_and_a_long_text_is_measured_whole() -> None:
-    assert tone.measure("  ") == tone.Tone(0.0, 3.0)
-    assert 1 <= tone.measure("I am sorry. " * 2000).politeness <= 5
+    assert tone.Measurer()("  ") == tone.Tone(0.0, 3.0)
+    assert 1 <= tone.Measurer()("I am sorry. " * 2000).politeness <= 5
