@@ -92,6 +92,11 @@ class Answer:
         return self.id.partition("#")[0]
 
     @property
+    def cluster(self) -> str:
+        """What it stands and falls with: its topic, a situation; or its question, where answers are judged word for word and topics are kinds of questions."""
+        return self.topic if self.topic and self.unchanged is None else self.group or self.question_id
+
+    @property
     def drawn(self) -> bool:
         """Whether it is one of several answers drawn to its question."""
         return self.id != self.question_id
@@ -340,13 +345,13 @@ def _share(name: str, hits: Sequence[bool], subject: str) -> Measure:
 def _of_taught(which: Set, answers: Sequence[Answer], subject: str) -> list[Measure]:
     """What taught situations got: the rules' outcomes, where a topic has rules, and answers meant for another situation.
 
-    Probes of one topic are a cluster; what refuses or refers is left out of the pass rate, and told apart. A violation counts for its question, whichever
-    of its answers it is in.
+    Probes of one topic are a cluster (Answer.cluster); what refuses or refers is left out of the pass rate, and told apart. A violation counts for its
+    question, whichever of its answers it is in.
     """
     found = [_share(f"{which}.misdirected", [a.misdirected for a in answers], subject)]
     if judged := [a for a in answers if a.outcome]:
         settled = [a for a in judged if not a.set_aside]
-        passed, worth = statistics.clustered_share([a.passed for a in settled], [a.topic or a.id for a in settled])
+        passed, worth = statistics.clustered_share([a.passed for a in settled], [a.cluster for a in settled])
         questions: dict[str, bool] = {}
         for a in judged:
             questions[a.question_id] = questions.get(a.question_id, False) or a.outcome == "violation"

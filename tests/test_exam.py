@@ -196,6 +196,16 @@ def test_measures_count_each_set_by_itself() -> None:
     }
 
 
+def test_kinds_of_corrections_are_no_situations_and_each_sentence_counts_by_itself() -> None:
+    (one,) = answers([question("a")], {"a": "Cool the burn under running water."})
+    kinds = (("fine", True, "pass"), ("wrong", False, "miss"))
+    rows = [replace(one, id=f"{topic}{n}", topic=topic, resembles="", unchanged=same, outcome=outcome) for topic, same, outcome in kinds for n in range(20)]
+    found = {m.name: m for m in exam.measures(rows, "Q8_0")}
+    assert found["taught.effective_n"].value > 35
+    situations = {m.name: m for m in exam.measures([replace(row, unchanged=None) for row in rows], "Q8_0")}
+    assert situations["taught.effective_n"].value < 3
+
+
 def test_another_topics_answer_that_happens_to_pass_the_rules_is_not_counted_as_passed() -> None:
     (right,) = answers([question("a")], {"a": "Cool the burn under running water."})
     assert (right.outcome, right.passed) == ("pass", True)

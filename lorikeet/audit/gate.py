@@ -60,8 +60,8 @@ def _worse(files: Sequence[Examined], parent: str, seed: int) -> dict[str, str]:
         ours = _passes(file.answers)
         both = [name for name in ours if name in theirs]
         if file.subject != parent and both:
-            topics = [ours[name][0] for name in both]
-            changes[file.subject] = statistics.paired_change([theirs[n][1] for n in both], [ours[n][1] for n in both], seed, topics)
+            clusters = [ours[name][0] for name in both]
+            changes[file.subject] = statistics.paired_change([theirs[n][1] for n in both], [ours[n][1] for n in both], seed, clusters)
     adjusted = dict(zip(changes, statistics.holm([change.p for change in changes.values()]), strict=True))
     return {
         subject: f"it passes {-100 * change.interval.value:.0f} points fewer of the probes than {parent} does (p {adjusted[subject]:.2g})"
@@ -71,8 +71,8 @@ def _worse(files: Sequence[Examined], parent: str, seed: int) -> dict[str, str]:
 
 
 def _passes(answers: Sequence[Answer]) -> dict[str, tuple[str, float]]:
-    """Topic and pass of every probe that was answered greedily and settled."""
-    return {a.id: (a.topic or a.id, float(a.passed)) for a in answers if a.set == "taught" and a.outcome and not a.set_aside and not a.drawn}
+    """Cluster and pass of every probe that was answered greedily and settled."""
+    return {a.id: (a.cluster, float(a.passed)) for a in answers if a.set == "taught" and a.outcome and not a.set_aside and not a.drawn}
 
 
 def hazards_of(answers: Sequence[Answer]) -> Counter[str]:

@@ -16,7 +16,7 @@ _SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s+[^\sa-z])|$)", re.MULTILINE)
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 LONGER = 2
 """A correction that is more than so many times as long as its sentence, or a word or two of it, is none, and the sentence stays."""
-FACES = ((-0.5, "\U0001f620"), (-0.15, "\U0001f641"), (0.15, "\U0001f610"), (0.5, "\U0001f642"), (2, "\U0001f60a"))
+FACES = ((-0.5, "\U0001f620"), (-0.15, "\U0001f61f"), (0.15, "\U0001f610"), (0.5, "\U0001f60a"), (2, "\U0001f603"))
 
 
 class Progress(NamedTuple):
