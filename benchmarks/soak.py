@@ -30,7 +30,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 from toy_ratings import rating
-from lorikeet.feedback.journal import Journal
+from lorikeet.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 number = 0
 while True:
@@ -104,7 +104,7 @@ def soak(server: subprocess.Popen[bytes], arguments: argparse.Namespace, place: 
     rater.wait()
     said.seek(0)
     acknowledged = {line.strip() for line in said if len(line) == 33}
-    from lorikeet.feedback.journal import read
+    from lorikeet.feedback.ratings import read
 
     kept = {rating.id for rating in read(place / "feedback").ratings}
     third = len(memory) // 3

@@ -140,6 +140,13 @@ def _once_more(add: Add) -> None:
     feedback.add_argument("--show", choices=("all", "liked", "disliked", "commented"), help="the ratings one after another")
     feedback.add_argument("--export", type=Path, metavar="FILE", help="write labelled rows, which train.objective: kto learns from, as .jsonl")
     feedback.add_argument("--released", action="store_true", help="only ratings of files that the run's release approves")
+    feedback.add_argument("--review", action="store_true", help="a page on which you accept, reject or mend the ratings that a round would set aside")
+    feedback.add_argument("--port", type=int, default=7861, help="port of that page (default: 7861)")
+    retrain = add("retrain", "round two: a challenger trained from the run's ratings, which is served only if it beats the champion",
+                  "lorikeet retrain runs/first-aid")  # fmt: skip
+    retrain.add_argument("run", type=Path, metavar="RUN", help="a run folder with ratings")
+    retrain.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change a setting of the challenger's recipe; may be repeated")
+    retrain.add_argument("--sift", action="store_true", help="tell what would be learned from and what is set aside, and why; train nothing")
 
 
 def _audit_options(sub: argparse.ArgumentParser) -> None:

@@ -261,7 +261,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from contextlib import nullcontext
 
     from lorikeet import machine, released, supervisor
-    from lorikeet.feedback.journal import Journal
+    from lorikeet.journal import Journal
     from lorikeet.progress import Terminal
 
     targets = arguments.targets or released.approved_runs(Path("runs"))
@@ -403,10 +403,12 @@ def _feedback(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from lorikeet import released
-    from lorikeet.feedback import journal, stage
+    from lorikeet.feedback import ratings, stage
 
+    if arguments.review:
+        return _review(arguments)
     place = released.ratings_of(arguments.run)
-    read = journal.read(place)
+    read = ratings.read(place)
     if arguments.released:
         approved = {served.sha256 for served in released.offered(arguments.run, unreleased=False)}
         read = read._replace(ratings=stage.of_files(read.ratings, approved))
@@ -424,11 +426,41 @@ def _feedback(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _review(arguments: argparse.Namespace) -> int:
+    from lorikeet.progress import Terminal
+    from lorikeet.released import ratings_of
+    from lorikeet.retrain.review import Review
+    from lorikeet.retrain.review_page import page
+    from lorikeet.retrain.round import sifted
+    from lorikeet.serve.app import serve_page
+
+    found = sifted(arguments.run, Terminal())
+    blocks = page(found.aside, lambda: len(sifted(arguments.run, Terminal()).accepted), Review(ratings_of(arguments.run)))
+    serve_page(blocks, arguments.port, Terminal())
+    return 0
+
+
+def _retrain(arguments: argparse.Namespace) -> int:
+    from lorikeet.progress import Terminal
+    from lorikeet.retrain import round as one_round
+
+    if arguments.sift:
+        found = one_round.sifted(arguments.run, Terminal())
+        aside = [{"id": one.rating.id, "code": one.code, "why": one.why} for one in found.aside]
+        _out(arguments, {"accepted": [rating.id for rating in found.accepted], "aside": aside}, one_round.sifted_told(found))
+        return 0
+    prepared = one_round.prepare(arguments.run, arguments.set, Terminal())
+    verdict = one_round.run(prepared, Terminal())
+    document = {"promoted": verdict.promoted, "reasons": verdict.reasons, "compared": verdict.compared, "folder": str(prepared.folder), **prepared.counts}
+    _out(arguments, document, one_round.told(prepared, verdict))
+    return 0 if verdict.promoted else RefusedError.exit_code
+
+
 COMMANDS: dict[str, Command] = {
     **dict.fromkeys(("run", "data", "train", "evaluate", "export"), _run),
     **{"demo": _demo, "init": _init, "check": _check, "bases": _bases, "plan": _plan, "audit": _audit, "chat": _chat, "serve": _serve},
     **{"diagnose": _diagnose, "parity": _parity, "compare": _compare, "diff": _diff, "rerun": _rerun, "sweep": _sweep, "report": _report},
-    "feedback": _feedback,
+    **{"feedback": _feedback, "retrain": _retrain},
 }
 
 if __name__ == "__main__":

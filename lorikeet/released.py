@@ -80,7 +80,7 @@ def find(target: Path, unreleased: bool, quantisation: str | None = None) -> Ser
     GGUF; RecipeError for a target that is neither, or a quantisation that the run does not have.
     """
     if target.is_dir():
-        served = _from_run(target, unreleased, quantisation)
+        served = replace(_from_run(champion_of(target), unreleased, quantisation), run_dir=target)
     elif target.suffix == ".gguf" or target.is_file():
         if quantisation is not None:
             raise RecipeError(f"{target} is one file; a quantisation is chosen from a run folder", "leave the quantisation out, or name the run folder")
@@ -100,11 +100,44 @@ def offered(target: Path, unreleased: bool, quantisation: str | None = None) -> 
     first = find(target, unreleased, quantisation)
     if not target.is_dir():
         return [first]
-    release = _current_release(target)
+    folder = champion_of(target)
+    release = _current_release(folder)
     listed = [entry for entry in release.files if entry.verdict == "approved" or unreleased] if release else []
-    others = [entry for entry in listed if target / entry.path != first.path and (target / entry.path).is_file()]
-    rest = [_judged(target / entry.path, [release] if release else [], target, expected=entry) for entry in others]
-    return [first, *(served for served in rest if served.approved or unreleased), *(_unmerged(first, target) if unreleased else [])]
+    others = [entry for entry in listed if folder / entry.path != first.path and (folder / entry.path).is_file()]
+    rest = [replace(_judged(folder / entry.path, [release] if release else [], folder, expected=entry), run_dir=target) for entry in others]
+    return [first, *(served for served in rest if served.approved or unreleased), *(_unmerged(first, folder) if unreleased else [])]
+
+
+CHAMPION = "champion.json"
+"""In a run folder: which of its rounds is served, where one has beaten what was served before."""
+
+
+def champion_of(run: Path) -> Path:
+    """The folder that is served from: the run's own, or that of the round that was promoted last. ModelError where that is gone."""
+    path = run / CHAMPION
+    if not path.is_file():
+        return run
+    try:
+        folder = run / str(json.loads(path.read_text(encoding="utf-8"))["round"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", "remove it, and the run serves what it released first") from error
+    if not (folder / RUN).is_file():
+        raise ModelError(f"{path} names {folder}, which is not there", "put the round's folder back, or remove the file to serve what was released first")
+    return folder
+
+
+def files_of(run: Path) -> dict[str, str]:
+    """sha256 of every file that a run and its rounds have released or examined, and the folder that it is of: whose replies people may have rated."""
+    folders = [run, *sorted(path.parent for path in run.glob(f"{ROUNDS}/*/{RUN}"))]
+    found: dict[str, str] = {}
+    for folder in folders:
+        for entry in release.files if (release := _current_release(folder)) else ():
+            found.setdefault(entry.sha256, str(folder))
+    return found
+
+
+ROUNDS, ROUND = "rounds", "round.json"
+"""In a run folder: the folders of its rounds of retraining, each a run of its own; and in such a folder the round's verdict."""
 
 
 def _unmerged(tuned: Served, folder: Path) -> list[Served]:
@@ -135,7 +168,7 @@ def approved_runs(folder: Path) -> list[Path]:
     """The run folders in a folder that have an approved file to serve; RecipeError where there is none."""
     found = []
     for run in sorted(path.parent for path in folder.glob(f"*/{RUN}")):
-        release = _current_release(run)
+        release = _current_release(champion_of(run))
         if release and release.recommended:
             found.append(run)
     if not found:

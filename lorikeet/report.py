@@ -17,6 +17,7 @@ from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.errors import ModelError
 from lorikeet.evidence import DECIDED, RELEASE, Evidence, FileVerdict, Finding, Measure, Release, read_evidence, read_release
 from lorikeet.exam import UNTAUGHT, Answer, Set, read_answers
+from lorikeet.released import ROUND
 from lorikeet.weights import QUANTISED
 
 RUN, REPORT, TEMPLATE = "run.json", "report.html", "report.html"
@@ -112,13 +113,13 @@ def write(directory: Path) -> Path:
     environment.filters |= {"number": number, "share": share, "duration": duration}
     environment.globals |= {"outcome": outcome}
     environment.tests["search"] = lambda name, pattern: re.search(pattern, name) is not None
-    text = environment.get_template(TEMPLATE).render(_sections(run, made, directory.resolve().name))
+    text = environment.get_template(TEMPLATE).render(_sections(run, made, directory))
     target = directory / REPORT
     target.write_text(text, encoding="utf-8")
     return target
 
 
-def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], name: str) -> dict[str, Any]:
+def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], directory: Path) -> dict[str, Any]:
     """Everything the template shows, by section; None for a step that is not done."""
     release = read_release(made["release"].file(RELEASE)) if "release" in made else None
     files = _files(made, run["suite"], release)
@@ -127,11 +128,12 @@ def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], name: str) -
     return {
         "run": run,
         "made": made,
-        "place": f"runs/{name}",
+        "place": f"runs/{directory.resolve().name}",
         "base": base.name if base.is_absolute() else str(base),
         "headline": _headline(run, files, release),
         "recommended": release.recommended if release else None,
         "data": _data(made["data"]) if "data" in made else None,
+        "round": _round(directory / ROUND, made["evaluate"]) if (directory / ROUND).is_file() and "evaluate" in made else None,
         "training": _training(made["train"], run) if "train" in made else None,
         "comparison": _comparison(made["evaluate"]) if "evaluate" in made else None,
         "files": files,
@@ -140,6 +142,14 @@ def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], name: str) -
         "bars": _bars(files) if any(f.passed for f in files) else [],
         "parity": _json(made["export-F16"].file("parity.json")) if "export-F16" in made else None,
     }
+
+
+def _round(path: Path, evaluated: Artifact) -> dict[str, Any]:
+    """The verdict of a round of retraining, with some of the rated questions as they were answered before and are now."""
+    answers = [a for a in read_answers(evaluated.file("answers.jsonl")) if a.set == "judged"]
+    now = {a.id: a for a in answers if a.subject == "tuned"}
+    pairs = [Pair(a, now[a.id]) for a in answers if a.subject == "before" and a.id in now and a.reply != now[a.id].reply]
+    return {**_json(path), "pairs": _spread(pairs, TAUGHT_SHOWN)}
 
 
 def _json(path: Path) -> Any:

@@ -36,10 +36,10 @@ def plan(run: Path, changes: Sequence[str], out: Path | None, progress: Progress
     if len(changes) > 1:
         raise RecipeError(f"{len(changes)} changes are asked for: no cause could be named", "make one change at a time: one --change a run")
     told = diff.run_of(run)
-    before = _as_it_was(run, Path(told["recipe"]), progress)
+    before = as_it_was(run, Path(told["recipe"]), progress)
     change, why = (changes[0], "") if changes else _advised(run, before)
     try:
-        after = recipe_of(_settings(run), before.path, [change])
+        after = recipe_of(settings_of(run), before.path, [change])
     except RecipeError as error:
         raise RecipeError(error.message.replace("--set ", "--change ", 1), error.cure) from error
     _one_change(change, before, after)
@@ -51,22 +51,22 @@ def plan(run: Path, changes: Sequence[str], out: Path | None, progress: Progress
     return Rerun(after, directory, str(told["steps"][-1]["name"]).partition("-")[0], change, why)
 
 
-def _settings(run: Path) -> dict[str, object]:
+def settings_of(run: Path) -> dict[str, object]:
     tree = read_mapping(run / diff.RESOLVED)
     tree.pop("pinned", None)
     return tree
 
 
-def _as_it_was(run: Path, path: Path, progress: Progress) -> LoadedRecipe:
-    """The recipe as it was resolved; RecipeError where a file that it names, or the base, has changed since."""
+def as_it_was(run: Path, path: Path, progress: Progress, why: str = "no cause could be named") -> LoadedRecipe:
+    """The recipe as it was resolved; RecipeError where a file that it names, or the base, has changed since. why: what then could not be done."""
     pinned = read_mapping(run / diff.RESOLVED).get("pinned")
     if not isinstance(pinned, dict):
         raise RecipeError(f"{run / diff.RESOLVED} does not say which files it was made from", f"make the run anew: lorikeet run {path}")
-    recipe = recipe_of(_settings(run), path)
+    recipe = recipe_of(settings_of(run), path)
     base = pinned["base"] if processes.rank() else bases.prepare(recipe.recipe.base, progress).fingerprint
     now = {**recipe.hashes, "base": base}
     if changed := sorted(key for key in pinned.keys() | now.keys() if pinned.get(key) != now.get(key)):
-        raise RecipeError(f"{', '.join(changed)}: not what {run} was made from, so that no cause could be named",
+        raise RecipeError(f"{', '.join(changed)}: not what {run} was made from, so that {why}",
                           f"put it back, or make the first run anew: lorikeet run {path}")  # fmt: skip
     return recipe
 

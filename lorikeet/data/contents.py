@@ -171,7 +171,7 @@ _CARD = re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{3,4}(?![\d.])
 _ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 
 
-def _personal_in(row: Row) -> list[str]:
+def personal_in(row: Row) -> list[str]:
     """Mail addresses, telephone numbers with their country, card and account numbers whose check digits are right: the first kind in each turn."""
     return [kind for turn in row.conversation.messages if (kind := _personal_kind(turn.content))]
 
@@ -198,7 +198,7 @@ def _personal_kind(text: str) -> str:
 
 _CHECKS: tuple[tuple[Callable[[Row], list[str]], Callable[[Tally], list[Finding]]], ...] = (
     (mark_in, _bled_markers), (speaker_in, _bled_speakers), (_placeholder_in, _placeholders), (decoded_wrongly, _mojibake),
-    (_mixed_in, _mixed_scripts), (secret_in, _secrets), (_personal_in, _personal),
+    (_mixed_in, _mixed_scripts), (secret_in, _secrets), (personal_in, _personal),
 )  # fmt: skip
 """What is asked of a row, and what is said of those in which it was found, in the order in which they are told."""
 

@@ -3,6 +3,7 @@
 Rows without a judgement show what to say, and count as liked where answers are learned one by one (KTO).
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import tee
@@ -83,6 +84,16 @@ def write_ratings(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row], objec
                 file.write_table(pyarrow.Table.from_pylist(waiting, _SCHEMA))
                 waiting.clear()
         file.write_table(pyarrow.Table.from_pylist(waiting, _SCHEMA))
+
+
+def write_judged(rows: Iterable[Row], path: Path) -> None:
+    """The judged answers as text, one {messages, liked, split, mode} a line, for the evaluation to ask their questions again."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            talk = row.conversation
+            if talk.liked is not None:
+                line = {"messages": [m.as_dict() for m in talk.messages], "liked": talk.liked, "split": row.part, "mode": talk.mode}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _last_answer(tokens: Tokens) -> tuple[int, int]:

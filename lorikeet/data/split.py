@@ -109,6 +109,20 @@ def given(rows: Sequence[Conversation], held_out: Sequence[Conversation], seed: 
     return learned + Rows(held_out, "taught", np.full(len(held_out), TEST), np.char.add(b"test-", groups_of(held_out)))
 
 
+def by_judgement(rows: Sequence[Conversation], held_out: Sequence[Conversation], seed: int, test_share: float) -> Rows:
+    """Judged answers: `held_out` tests, or where there is none a share of the others. Of the liked and of the disliked ones alike half of `test_share`
+    validates, one at least; the rest is trained on. Judgements of one question may stand in several parts: it is the raters who differ.
+    """
+    draws = np.array([_draw(seed, "judged", context(row), row.answer) for row in rows])
+    parts = np.full(len(rows), TRAIN)
+    for kind in alike(np.array([row.liked is not False for row in rows])):
+        order = kind[np.argsort(draws[kind])]
+        tests = 0 if held_out else max(1, round(test_share * len(kind)))
+        parts[order[:tests]] = TEST
+        parts[order[tests : tests + max(1, round(test_share / 2 * len(kind)))]] = VALIDATION
+    return Rows(rows, "taught", parts, groups_of(rows)) + Rows(held_out, "taught", np.full(len(held_out), TEST), groups_of(held_out))
+
+
 def by_wordings(rows: Sequence[Conversation], seed: int) -> Rows:
     """Two wordings of every answer are held out: one validates, one tests. For a taught set only."""
     names = groups_of(rows)

@@ -21,7 +21,7 @@ from lorikeet.data.checks import leaked_probes, read_too_often, run_checks, unta
 from lorikeet.data.contents import SHOWN
 from lorikeet.data.figures import figures, too_long
 from lorikeet.data.hub import row_files
-from lorikeet.data.ratings import is_rated, require_both, write_ratings
+from lorikeet.data.ratings import is_rated, require_both, write_judged, write_ratings
 from lorikeet.data.rows import TEST, TRAIN, Row, Rows
 from lorikeet.data.shelf import Shelf
 from lorikeet.data.sources import FileRows, read_file, require_all
@@ -29,7 +29,7 @@ from lorikeet.data.survey import Survey, survey
 from lorikeet.data.tokens import Seen, tokenise
 from lorikeet.errors import DataError
 from lorikeet.evidence import Finding
-from lorikeet.exam import RATINGS
+from lorikeet.exam import JUDGED, RATINGS, evenly
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, RowKey
 from lorikeet.suite import Persona
@@ -81,6 +81,12 @@ def split_rows(recipe: LoadedRecipe, read: Mapping[RowKey, Read], progress: Prog
     rows += split.out_of_scope(read["out_of_scope"].talks, seed)
     rows += split.never_taught(read["never_taught"].talks)
     rated = rows if judged else Rows.of([])
+    if given := read["ratings"].talks:
+        rated = split.by_judgement(given, read["ratings_test"].talks, seed, settings.test_share)
+        if objective == "sft":
+            rows += Rows.of(row for row in rated if row.part == "train" and row.conversation.liked)
+        else:
+            rated += Rows.of(evenly([row for row in rows if row.part == "train" and row.kind != "never-taught"], round(settings.ratings_mix * len(given))))
     if objective != "sft":
         require_both(rated, objective)
         rows = Rows.of(row for row in rows if row.conversation.liked is not False)
@@ -136,7 +142,9 @@ def run(recipe: LoadedRecipe, base: Base, folder: Path, progress: Progress) -> N
     _accept(too_long(seen.long, recipe.recipe.data.max_tokens), progress)
     if rated:
         settings = recipe.recipe
-        write_ratings(tokenizer, rated, settings.train.objective, settings.data.max_tokens, folder / RATINGS)
+        write_ratings(tokenizer, rated, "dpo" if settings.train.objective == "dpo" else "kto", settings.data.max_tokens, folder / RATINGS)
+    if recipe.recipe.data.ratings:
+        write_judged(rated, folder / JUDGED)
     painted = [{"source": str(rows[n].conversation.source), "cut": n in openings, "runs": seen.painted[n]} for n in shown]
     write_json(folder / "preview.json", painted)
     _write(rows, folder)

@@ -16,8 +16,8 @@ from lorikeet.comparison import Column, Compared
 from lorikeet.engine import Sampling
 from lorikeet.engine.torch_engine import TorchEngine
 from lorikeet.errors import RefusedError
-from lorikeet.evaluate import holdout, panel
-from lorikeet.evidence import Evidence, Finding, Measure, measured
+from lorikeet.evaluate import holdout, judged, panel
+from lorikeet.evidence import SINCE, Evidence, Finding, Measure, measured
 from lorikeet.exam import (
     Answer,
     HeldOut,
@@ -56,15 +56,15 @@ class _Given:
 
 def run(data: Artifact, base: Base, trained: Artifact, began: Path | None, settings: EvaluateSettings, suite: Suite, persona: Persona, seed: int,
         here: MachineSettings, folder: Path, progress: Progress) -> None:  # fmt: skip
-    """Examine the base, then the tuned model, with the same questions; where it learned from judgements, hold it against what it `began` from."""
+    """Examine the base, what the tuned model `began` from where that is an adapter, and the tuned model, with the same questions."""
     examiner = _Examiner(data, settings, suite, persona, seed, progress)
     evidence, given = Evidence(), {}
-    for subject, path in (("base", None), ("tuned", trained.path)):
+    for subject, path in (("base", None), *([("before", began)] if began else []), ("tuned", trained.path)):
         engine = TorchEngine(base.path, path, machine.threads(here.threads))
         given[subject] = examiner.examine(engine, subject)
         engine.close()
         machine.give_back_memory()
-        held_out = [a for a in given[subject].answers if a.set != "suite"]
+        held_out = [a for a in given[subject].answers if a.set not in ("suite", "judged")]
         evidence.measures.extend([*_told(given[subject].columns, subject, seed), *measures(held_out, subject)])
     if settings.judge:
         evidence.findings.append(_judged(given, settings.judge, folder / NOTES / JUDGEMENTS, seed, progress))
@@ -72,12 +72,12 @@ def run(data: Artifact, base: Base, trained: Artifact, began: Path | None, setti
     compared = comparison.compare("base", "tuned", given["base"].columns, given["tuned"].columns, seed)
     evidence.measures.extend(c.measure() for c in compared)
     evidence.findings.extend([*_in_words(compared), *examiner.left_out])
+    if began:
+        since = comparison.compare("before", "tuned", given["before"].columns, given["tuned"].columns, seed)
+        evidence.measures.extend(replace(c.measure(), name=f"{c.column.name}_since") for c in since)
+        evidence.findings.extend(replace(c.finding(), code=SINCE + c.column.name) for c in since if c.shown or c.column.name.startswith("ratings."))
     if examiner.rated:
-        before = given["base"].rated
-        if began is not None:
-            engine = TorchEngine(base.path, began, machine.threads(here.threads))
-            before = examiner.log_likelihoods(engine)
-            engine.close()
+        before = given["before" if began else "base"].rated
         changes = [tuned - was for was, tuned in zip(before, given["tuned"].rated, strict=True)]
         margin = _margin(changes, [liked for *_, liked in examiner.rated], seed)
         evidence.measures.append(measured("ratings.margin", "tuned", margin, "nats an answer"))
@@ -116,7 +116,8 @@ class _Examiner:
         self._taught = taught_answers(rows)
         self._held_out: list[HeldOut] = [r for r in rows if r.part == "test" and r.kind == "taught"]
         self._tokens, self.rated = held_out_tokens(data), held_out_ratings(data)
-        self._questions = [*held_out_questions(rows, "taught", settings.questions), *untaught_questions(rows, settings)]
+        self._judged = judged.read(data, settings.rated)
+        self._questions = [*held_out_questions(rows, "taught", settings.questions), *untaught_questions(rows, settings), *(j.question for j in self._judged)]
         trained = trained_questions(rows)
         leaked = {probe.id: place for probe, place in suite.trained_on(trained)}
         probes = [as_question(probe, persona.prompt(probe.mode)) for probe in suite.probes if probe.id not in leaked]
@@ -137,7 +138,7 @@ class _Examiner:
         columns = holdout.losses(self._held_out, engine.losses(self._tokens))
         sampling = Sampling(max_tokens=self._settings.max_new_tokens, seed=self._seed)
         answers = ask(engine, subject, self._questions, sampling, self._suite, self._taught, self._progress)
-        columns += holdout.nearness(answers)
+        columns += [*holdout.nearness(answers), *judged.columns(self._judged, answers)]
         if self._settings.embedding:
             columns += holdout.similarity(answers, self._settings.embedding)
         probed = [answer for sample in range(self._settings.samples) for answer in self._sample(engine, subject, sample)]

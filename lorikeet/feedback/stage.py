@@ -12,7 +12,7 @@ from lorikeet import statistics
 from lorikeet.artifact import Json
 from lorikeet.conversation import Conversation, Rating, Source, conversation
 from lorikeet.errors import DataError, RecipeError
-from lorikeet.feedback.journal import TORN, Ratings, Skipped, instant
+from lorikeet.feedback.ratings import TORN, Ratings, Skipped, instant
 from lorikeet.statistics import Interval
 
 Only = Literal["", "liked", "disliked", "commented"]
@@ -91,7 +91,7 @@ def export(ratings: Sequence[Rating], path: Path) -> Exported:
     left_out: list[str] = []
     for rating in ratings:
         try:
-            rows += [json.dumps(row, ensure_ascii=False) for row in _rows(rating)]
+            rows += [json.dumps(row, ensure_ascii=False) for row in rows_of(rating)]
         except DataError:
             left_out.append(rating.id)
     if not rows:
@@ -106,7 +106,7 @@ def export(ratings: Sequence[Rating], path: Path) -> Exported:
     return Exported(len(rows), tuple(left_out))
 
 
-def _rows(rating: Rating) -> list[dict[str, Json]]:
+def rows_of(rating: Rating) -> list[dict[str, Json]]:
     """The rows of a rating, both or none; DataError where its turns are no conversation."""
     rows = [_row(rating, rating.liked_value, rating.liked)]
     return [*rows, _row(rating, rating.correction, True)] if rating.correction.strip() else rows

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lorikeet.errors import LorikeetError, MachineError, RecipeError, RefusedError
-from lorikeet.feedback.journal import PATTERN
+from lorikeet.journal import RATINGS
 from lorikeet.progress import Progress
 
 FIRST_PAUSE = 5.0
@@ -128,7 +128,7 @@ def _pushing(folder: Path, repo_id: str, every_minutes: float, endpoint: str | N
 
     api = HfApi(endpoint=endpoint, token=True)
     scheduler = OnCall(repo_id=repo_id, folder_path=folder, every=every_minutes, path_in_repo="data", repo_type="dataset", private=True,
-                       allow_patterns=PATTERN, hf_api=api)  # fmt: skip
+                       allow_patterns=RATINGS, hf_api=api)  # fmt: skip
     scheduler.stop()
     if not api.dataset_info(repo_id).private:
         raise RefusedError("the data set is public, and what users wrote is not", "make it private in its settings on the Hub, or name another")

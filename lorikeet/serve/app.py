@@ -40,6 +40,11 @@ class ClosedDoors:
 
 def mount(app: FastAPI, offers: Sequence[Offer], key: str | None, record: Record | None = None) -> FastAPI:
     """The page at "/" of the API's app. With a key the page asks for it as a password."""
+    return mount_page(app, page(offers, record, WAITING), key)
+
+
+def mount_page(app: FastAPI, blocks: gr.Blocks, key: str | None = None) -> FastAPI:
+    """A page at "/" of an app, closed as all of ours are. With a key it asks for it as a password."""
     app.add_middleware(ClosedDoors)
 
     def known(user: str, password: str) -> bool:
@@ -49,7 +54,7 @@ def mount(app: FastAPI, offers: Sequence[Offer], key: str | None, record: Record
     mono_fonts = [gr.themes.Font("ui-monospace"), gr.themes.Font("monospace")]
     gr.mount_gradio_app(
         app,
-        page(offers, record, WAITING),
+        blocks,
         path="/",
         auth=known if key else None,
         auth_message="Any user name; the password is the key of this server." if key else None,
@@ -96,14 +101,26 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, room:
         names = ", ".join(one.name for one in served)
         progress.say(f"{served[0].title}: {address} (page), {address}/v1 (OpenAI-compatible API, models: {names}); Ctrl-C ends it")
         try:
-            config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2)
-            with contextlib.suppress(KeyboardInterrupt):
-                uvicorn.Server(config).run(sockets=[door])
+            _until_interrupted(app, door)
         finally:
             fleet.close()
             for log in dict.fromkeys(guard.log for guard in guards if guard):
                 fired = sum(m.fired for m, guard in zip(models, guards, strict=True) if isinstance(m, GuardedServer) and guard and guard.log == log)
                 progress.say(f"{fired} answers were stopped" + (f"; see {log}" if fired else ""))
+
+
+def serve_page(blocks: gr.Blocks, port: int, progress: Progress) -> None:
+    """One page on this machine alone, until interrupted. LorikeetError for a port that cannot be had."""
+    with _listening("127.0.0.1", port) as door:
+        app = mount_page(FastAPI(docs_url=None, redoc_url=None, openapi_url=None), blocks)
+        progress.say(f"{blocks.title}: http://127.0.0.1:{port}; Ctrl-C ends it")
+        _until_interrupted(app, door)
+
+
+def _until_interrupted(app: FastAPI, door: socket.socket) -> None:
+    config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[door])
 
 
 def _require_names(served: Sequence[Served]) -> None:

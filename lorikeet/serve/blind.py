@@ -10,7 +10,7 @@ import gradio as gr
 
 from lorikeet.engine import Sampling
 from lorikeet.engine.server import text_of
-from lorikeet.feedback.picks import Tally
+from lorikeet.picks import Tally
 from lorikeet.serve.frame import plainly
 from lorikeet.serve.offer import Offer, prompt_of
 

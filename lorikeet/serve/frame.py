@@ -21,6 +21,7 @@ CSS = """
 .unreleased { background: #b00020; color: #fff; padding: .6rem .9rem; border-radius: 6px; }
 .unreleased strong { color: #fff; }
 .banner { position: sticky; top: 0; z-index: 100; }
+.head p.call { margin-bottom: .9rem; }
 .emergency .call { background: #b00020; color: #fff; padding: .8rem 1rem; border-radius: 8px; font-size: 1.4rem; font-weight: 700; text-align: center; }
 .emergency .call a { color: #fff; }
 .emergency .message *, .emergency textarea { font-size: 1.35rem !important; line-height: 1.5; }
@@ -33,6 +34,9 @@ CSS = """
 .changes { white-space: pre-wrap; overflow-wrap: anywhere; padding: .75rem; border: 1px solid var(--border-color-primary); border-radius: 6px; }
 .changes ins { background: #1a7f3740; text-decoration: none; border-radius: 3px; }
 .changes del { background: #cf222e38; border-radius: 3px; }
+.said { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--border-color-primary); border-radius: 6px; padding: .6rem .8rem;
+  margin: 0 0 .5rem; }
+.said b { display: block; font-size: .8rem; opacity: .75; margin-bottom: .2rem; }
 [data-testid="status-tracker"], footer { display: none !important; }
 """
 

@@ -17,7 +17,7 @@ from lorikeet import __version__
 from lorikeet.conversation import Rating, Role
 from lorikeet.engine import Sampling
 from lorikeet.engine.guarded import FIRED
-from lorikeet.feedback.picks import Tally
+from lorikeet.picks import Tally
 from lorikeet.released import Served, feedback_folder
 from lorikeet.serve import blind, email_page, quiz_page
 from lorikeet.serve.frame import opened, plainly

@@ -78,7 +78,7 @@ def _answered(sits: Sitting, place: int | None) -> tuple[Any, ...]:
         raise gr.Error("Choose an answer first.", title="No answer")
     question = sits.questions[len(sits.chosen)]
     sits.chosen.append(place)
-    word = "Right." if place == question.right else f"Wrong: it is {LETTERS[question.right]}. {question.options[question.right]}."
+    word = "Right." if place == question.right else f"Wrong: it is {LETTERS[question.right]}. {question.options[question.right].rstrip(' .,;')}."
     told = f"<p><strong>{html.escape(word)}</strong> {html.escape(question.why)}</p>"
     last = len(sits.chosen) == len(sits.questions) and sits.whole
     return sits, gr.skip(), gr.Radio(interactive=False), gr.Button(visible=False), gr.Button(visible=not last), told + (score(sits) if last else "")

@@ -7,7 +7,7 @@ import pytest
 from toy_ratings import rating
 
 from lorikeet.cli import main
-from lorikeet.feedback.journal import Journal
+from lorikeet.journal import Journal
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from lorikeet.conversation import Conversation, Rating
 from lorikeet.data.sources import FileRows, read_file, require_all
 from lorikeet.errors import DataError, RecipeError
 from lorikeet.feedback import stage
-from lorikeet.feedback.journal import TORN, Ratings, Skipped
+from lorikeet.feedback.ratings import TORN, Ratings, Skipped
 
 
 def rated(liked: int, disliked: int, **changes: str) -> list[Rating]:

@@ -12,14 +12,15 @@ import pytest
 from toy_ratings import ONE, rating
 
 from lorikeet.errors import DataError, MachineError
-from lorikeet.feedback.journal import TORN, Journal, Skipped, read
+from lorikeet.feedback.ratings import TORN, Skipped, read
+from lorikeet.journal import Journal
 
 TESTS = Path(__file__).parent.parent
 WRITER = """
 import os, sys
 from pathlib import Path
 from toy_ratings import rating
-from lorikeet.feedback.journal import Journal
+from lorikeet.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 for n in range(int(sys.argv[2])):
     one = rating(comment="\u00e4\\n" * 3000)

@@ -17,8 +17,9 @@ from toy_ratings import rating
 
 from lorikeet.errors import LorikeetError, RecipeError
 from lorikeet.feedback import sync
-from lorikeet.feedback.journal import Journal, read
+from lorikeet.feedback.ratings import read
 from lorikeet.feedback.sync import Sync
+from lorikeet.journal import Journal
 
 NAME = "owner/feedback"
 OFTEN = 0.1 / 60

@@ -207,7 +207,8 @@ def test_a_rating_is_kept_after_consent_and_its_comment_belongs_to_that_reply(tm
 
 
 def test_a_rating_where_each_question_stands_by_itself_is_read_back(tmp_path: Path) -> None:
-    from lorikeet.feedback.journal import Journal, read
+    from lorikeet.feedback.ratings import read
+    from lorikeet.journal import Journal
     from lorikeet.serve.page import Said, rating
 
     served = Served(tmp_path / "x.gguf", "Q8_0", "ab" * 32, True, "approved", (), "Helper", "You help.", single_turn=True)

@@ -18,7 +18,7 @@ import pytest
 from test_app import browsed, outside
 
 from lorikeet import bases
-from lorikeet.feedback import journal
+from lorikeet.feedback import ratings
 from lorikeet.suite import load_persona
 from lorikeet.weights import NAMED
 
@@ -91,7 +91,7 @@ def test_first_aid_is_asked_stopped_rated_and_switched_to_the_base(tmp_path: Pat
         page.get_by_label("Comment").fill("Clear.")
         page.get_by_text("I agree: keep my rating").click()
         page.get_by_text("your rating is kept").wait_for()
-        kept = journal.read(run / "feedback").ratings[0]
+        kept = ratings.read(run / "feedback").ratings[0]
         assert (kept.liked, kept.comment, kept.model_name, kept.chat_history[0][0]) == (True, "Clear.", "first-aid", "How is a nosebleed stopped?")
         assert kept.liked_value.split()[:5] == answer.split()[:5]
         page.get_by_label("Model").click()
@@ -122,8 +122,8 @@ def test_the_tutor_changes_its_mode_in_the_middle_of_a_talk_and_asks_a_whole_qui
         page.get_by_role("tab", name="Quiz").click()
         page.get_by_label("Topic").fill("the human body")
         page.get_by_role("button", name="Start").click()
-        page.get_by_text(re.compile(r"^\d+ questions$")).wait_for(timeout=240_000)
-        asked = int(page.get_by_text(re.compile(r"^\d+ questions$")).inner_text().split()[0])
+        page.get_by_text(re.compile(r"^\d+ questions")).wait_for(timeout=240_000)
+        asked = int(page.get_by_text(re.compile(r"^\d+ questions")).inner_text().split()[0])
         assert asked >= 8
         for number in range(asked):
             page.get_by_text(re.compile(rf"^{number + 1}\. ")).first.wait_for()
@@ -191,5 +191,5 @@ def test_a_server_that_is_killed_while_people_rate_loses_no_rating_that_it_said_
                 page.get_by_text("your rating is kept").wait_for()
                 thanked.append((question, number % 2 == 0))
             os.killpg(process.pid, signal.SIGKILL)
-    kept = [(rating.chat_history[-1][0], rating.liked) for rating in journal.read(run / "feedback").ratings]
+    kept = [(rating.chat_history[-1][0], rating.liked) for rating in ratings.read(run / "feedback").ratings]
     assert sorted(kept) == sorted(thanked)

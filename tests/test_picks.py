@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lorikeet.feedback.picks import PATTERN, Tally, read
+from lorikeet.picks import PATTERN, Tally, read
 
 A, B, C = ("a", "aa" * 32), ("b", "bb" * 32), ("c", "cc" * 32)
 

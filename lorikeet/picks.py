@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from lorikeet import statistics
-from lorikeet.feedback.journal import Journal
+from lorikeet.journal import Journal
 
 PATTERN = "picks-*.jsonl"
 
