@@ -19,8 +19,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lorikeet import __version__, machine, released, statistics
-from lorikeet.artifact import load
+from lorikeet import __version__, diff, machine, released, statistics
 from lorikeet.conversation import Message, Rating
 from lorikeet.engine import Sampling
 from lorikeet.engine.llamacpp import LlamaCppEngine
@@ -73,7 +72,7 @@ def main() -> int:
 def rate(run: Path, raters: int, *, poison: bool) -> None:
     """Have raters ask the served file, and keep what they say."""
     served = released.find(run, unreleased=True)
-    data = next(made for folder in sorted(run.glob("data-????????")) if (made := load(folder)))
+    data = diff.made_in(run)["data"]
     draw = random.Random(11)
     pool = draw.sample([r.messages[-2].content for r in read_rows(data) if r.part == "train" and r.kind == "taught"], POOL)
     engine = LlamaCppEngine(served.path, machine.threads(0), 8)
@@ -99,7 +98,7 @@ def rate(run: Path, raters: int, *, poison: bool) -> None:
 
 def truth(folder: Path) -> dict[str, object]:
     """By the raters' own rule: what share of the replies to held-out raters' questions they would like, by champion and challenger, paired."""
-    made = next(made for step in sorted(folder.glob("evaluate-????????")) if (made := load(step)))
+    made = diff.made_in(folder)["evaluate"]
     held = {json.loads(line)["messages"][-2]["content"] for line in (folder / one_round.HELD_OUT).read_text(encoding="utf-8").splitlines()}
     by_subject: dict[str, dict[str, float]] = {}
     for answer in read_answers(made.path / "answers.jsonl"):

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from lorikeet import statistics
-from lorikeet.artifact import RUN
+from lorikeet import artifact, statistics
+from lorikeet.artifact import RUN, Artifact
 from lorikeet.errors import RecipeError
 from lorikeet.exam import Answer, Set, read_answers
 from lorikeet.recipe import LORA_ONLY
@@ -114,6 +114,11 @@ def run_of(path: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise RecipeError(f"{path / RUN} cannot be read: {error}", "run the recipe again: what is done is not done twice") from error
     return run
+
+
+def made_in(path: Path) -> dict[str, Artifact]:
+    """What the last walk of a run made or used again, by step; RecipeError where it is no run."""
+    return {step["name"]: made for step in run_of(path)["steps"] if (made := artifact.load(path / step["folder"]))}
 
 
 def _keys(path: Path) -> dict[str, object]:

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lorikeet import artifact, bases, diff, processes
-from lorikeet.artifact import Artifact
+from lorikeet import bases, diff, processes
 from lorikeet.diagnosis import Remedy, diagnose, read_log, remedies
 from lorikeet.errors import RecipeError
 from lorikeet.progress import Progress
@@ -116,13 +115,8 @@ def _file_name(change: str) -> str:
 
 def held_out(first: Path, second: Path) -> tuple[float, float] | None:
     """The best held-out losses of two runs, where both were measured on the same rows."""
-    trained = [_trained(run) for run in (first, second)]
+    trained = [diff.made_in(run).get("train") for run in (first, second)]
     if not trained[0] or not trained[1] or trained[0].manifest.inputs["data"] != trained[1].manifest.inputs["data"]:
         return None
     best = [min((point.loss for point in read_log(made.path).held_out), default=None) for made in trained if made]
     return (best[0], best[1]) if best[0] is not None and best[1] is not None else None
-
-
-def _trained(run: Path) -> Artifact | None:
-    folders = [run / step["folder"] for step in diff.run_of(run)["steps"] if step["name"] == "train"]
-    return artifact.load(folders[0]) if folders else None

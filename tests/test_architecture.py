@@ -13,7 +13,7 @@ SHELVES = (
     {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes", "supervisor", "page", "journal"},
     {"bases", "patterns", "statistics"},
     {"scoring"},
-    {"suite", "evidence", "sickness"},
+    {"suite", "evidence", "sickness", "private"},
     {"recipe", "memory", "comparison"},
     {"engine"},
     {"exam", "diagnosis"},

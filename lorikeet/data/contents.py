@@ -8,7 +8,6 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import numpy as np
 
 from lorikeet.data.rows import Row
 from lorikeet.evidence import Finding, Severity
+from lorikeet.private import personal_kind, secret_kind
 from lorikeet.sickness import TEMPLATE_MARKS
 
 if TYPE_CHECKING:
@@ -135,30 +135,9 @@ def _mixed_words(text: str) -> Iterator[str]:
             yield word
 
 
-_DETECTORS = (
-    "AWSKeyDetector", "AzureStorageKeyDetector", "DiscordBotTokenDetector", "GitHubTokenDetector", "GitLabTokenDetector",
-    "JwtTokenDetector", "MailchimpDetector", "NpmDetector", "OpenAIDetector", "PrivateKeyDetector", "PypiTokenDetector", "SendGridDetector",
-    "SlackDetector", "StripeDetector", "TelegramBotTokenDetector", "TwilioKeyDetector",
-)  # fmt: skip
-"""Those of detect-secrets that know a secret by its form; the ones that go by entropy take code and identifiers for secrets."""
-_MAY_BE_SECRET = re.compile(r"\S{16}|PRIVATE KEY")
-"""What a text with a secret holds: all that the detectors know are longer than this, or a key's first line. Most texts need not be scanned so."""
-
-
-def knowing_secrets() -> AbstractContextManager[object]:
-    """What `secret_in` has to be asked within: the detectors are made once."""
-    from detect_secrets.settings import transient_settings
-
-    within: AbstractContextManager[object] = transient_settings({"plugins_used": [{"name": name} for name in _DETECTORS]})
-    return within
-
-
 def secret_in(row: Row) -> list[str]:
     """The kind of the first secret in a row. Asked within `knowing_secrets`."""
-    from detect_secrets.core.scan import scan_line
-
-    lines = (line for turn in row.conversation.messages if _MAY_BE_SECRET.search(turn.content) for line in turn.content.splitlines())
-    return [secret.type for line in lines for secret in scan_line(line)][:1]
+    return [kind for turn in row.conversation.messages if (kind := secret_kind(turn.content))][:1]
 
 
 def _secrets(tally: Tally) -> list[Finding]:
@@ -166,34 +145,15 @@ def _secrets(tally: Tally) -> list[Finding]:
                          "remove it from the rows, and change it where it is used: it has been in a file")  # fmt: skip
 
 
-_MAIL = re.compile(r"\b[\w.+-]+@(?!(?:[\w-]+\.)*example\.)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.I)
-_CARD = re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{3,4}(?![\d.])")
-_ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-
-
 def personal_in(row: Row) -> list[str]:
     """Mail addresses, telephone numbers with their country, card and account numbers whose check digits are right: the first kind in each turn."""
-    return [kind for turn in row.conversation.messages if (kind := _personal_kind(turn.content))]
+    return [kind for turn in row.conversation.messages if (kind := personal_kind(turn.content))]
 
 
 def _personal(tally: Tally) -> list[Finding]:
     kinds = ", ".join(f"{kind} {count}" for kind, count in tally.found.most_common())
     return tally.finding("warning", "data.personal", f"{tally.found.total()} turns hold personal data ({kinds})", "",
                          "put made-up ones in their place: a model can give back what it was trained on")  # fmt: skip
-
-
-def _personal_kind(text: str) -> str:
-    """The first kind of personal data in a text, or nothing."""
-    from phonenumbers import PhoneNumberMatcher
-    from stdnum import iban, luhn
-
-    if "@" in text and _MAIL.search(text):
-        return "mail address"
-    if "+" in text and PhoneNumberMatcher(text, None).has_next():
-        return "telephone number"
-    if any(luhn.is_valid(re.sub("[ -]", "", number)) for number in _CARD.findall(text)):
-        return "card number"
-    return "account number" if any(iban.is_valid(number) for number in _ACCOUNT.findall(text)) else ""
 
 
 _CHECKS: tuple[tuple[Callable[[Row], list[str]], Callable[[Tally], list[Finding]]], ...] = (

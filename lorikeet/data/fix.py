@@ -11,7 +11,7 @@ import numpy as np
 
 from lorikeet.conversation import Source
 from lorikeet.data.checks import copies, leaks, near_leaks, run_checks
-from lorikeet.data.contents import decoded_wrongly, knowing_secrets, mark_in, secret_in, speaker_in
+from lorikeet.data.contents import decoded_wrongly, mark_in, secret_in, speaker_in
 from lorikeet.data.figures import LongRow
 from lorikeet.data.files import records
 from lorikeet.data.rows import Row, Rows
@@ -19,6 +19,7 @@ from lorikeet.data.sources import FileRows
 from lorikeet.data.survey import Survey, survey
 from lorikeet.errors import DataError, RecipeError
 from lorikeet.evidence import Finding
+from lorikeet.private import knowing_secrets
 from lorikeet.progress import Progress
 
 CHANGES = "changes.jsonl"

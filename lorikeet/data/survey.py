@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from lorikeet.data.contents import SHOWN, Contents, knowing_secrets
+from lorikeet.data.contents import SHOWN, Contents
 from lorikeet.data.rows import KINDS, PARTS, TEST, TRAIN, Row
+from lorikeet.private import knowing_secrets
 from lorikeet.progress import Progress
 from lorikeet.scoring import fold
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lorikeet import comparison, diff, pipeline, report, rerun
-from lorikeet.artifact import RUN, Json, load, write_json
+from lorikeet.artifact import RUN, Json, write_json
 from lorikeet.comparison import Column
 from lorikeet.conversation import Rating
 from lorikeet.errors import LorikeetError, RecipeError, RefusedError
@@ -89,7 +89,7 @@ def _recipe_of(champion: Path, progress: Progress) -> LoadedRecipe:
 
 def _sifted(run: Path, champion: Path, recipe: LoadedRecipe) -> Sifted:
     place = ratings_of(run)
-    data = next((made for folder in sorted(champion.glob("data-????????")) if (made := load(folder))), None)
+    data = diff.made_in(champion).get("data")
     rows = read_rows(data) if data else []
     exam = {fold(row.messages[-2].content) for row in rows if row.part == "test" or row.kind == "never-taught"}
     exam |= {fold(probe.question) for probe in recipe.suite.probes}
@@ -216,13 +216,11 @@ def _audits(prepared: Prepared, walked: pipeline.Run) -> tuple[list[str], list[s
     """The audits' answers of champion and challenger, file by file, in sentences; and those of them that show the challenger to be worse."""
     said: list[str] = []
     worse: list[str] = []
+    before = diff.made_in(prepared.champion)
     for name, made in walked.artifacts.items():
-        if not name.startswith("audit-"):
+        if not name.startswith("audit-") or name not in before:
             continue
-        folder = next((folder for folder in sorted(prepared.champion.glob(f"{name}-????????")) if load(folder)), None)
-        if folder is None:
-            continue
-        old, new = (_columns(read_answers(path / diff.ANSWERS), prepared.recipe.suite) for path in (folder, made.path))
+        old, new = (_columns(read_answers(audit.path / diff.ANSWERS), prepared.recipe.suite) for audit in (before[name], made))
         for compared in comparison.compare("the champion", "the challenger", old, new, prepared.recipe.recipe.seed):
             if compared.shown:
                 said.append(f"{name.removeprefix('audit-')}: {compared.sentence()}")

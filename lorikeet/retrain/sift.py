@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lorikeet.conversation import Message, Rating, Source, conversation
-from lorikeet.data.contents import knowing_secrets, personal_in, secret_in
+from lorikeet.data.contents import personal_in, secret_in
 from lorikeet.data.rows import Row
 from lorikeet.errors import DataError
+from lorikeet.private import knowing_secrets
 from lorikeet.retrain.review import Decision
 from lorikeet.scoring import fold
 from lorikeet.sickness import TEMPLATE_MARKS
