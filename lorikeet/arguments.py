@@ -79,6 +79,7 @@ def _serving(add: Add) -> None:
     sub.add_argument(
         "--key", default=os.environ.get("LORIKEET_KEY"), help="API key that requests must carry (default: $LORIKEET_KEY); needed beyond this machine"
     )
+    sub.add_argument("--open", action="store_true", help="let anybody in without a key, as a public Space does")
     sub.add_argument("--slots", type=_count, default=8, help="conversations answered at a time, of each loaded file (default: 8)")
     sub.add_argument("--context", type=_count, default=2048, help="tokens of a conversation, with the answer (default: 2048)")
     sub.add_argument("--no-feedback", action="store_true", help="ask for no ratings")
@@ -142,11 +143,31 @@ def _once_more(add: Add) -> None:
     feedback.add_argument("--released", action="store_true", help="only ratings of files that the run's release approves")
     feedback.add_argument("--review", action="store_true", help="a page on which you accept, reject or mend the ratings that a round would set aside")
     feedback.add_argument("--port", type=int, default=7861, help="port of that page (default: 7861)")
+    _publishing(add)
     retrain = add("retrain", "round two: a challenger trained from the run's ratings, which is served only if it beats the champion",
                   "lorikeet retrain runs/first-aid")  # fmt: skip
     retrain.add_argument("run", type=Path, metavar="RUN", help="a run folder with ratings")
     retrain.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change a setting of the challenger's recipe; may be repeated")
     retrain.add_argument("--sift", action="store_true", help="tell what would be learned from and what is set aside, and why; train nothing")
+
+
+def _publishing(add: Add) -> None:
+    publish = add("publish", "what passed its audit, to the Hugging Face Hub or into a folder: files, adapter, a card of evidence; rows; a Space",
+                  "lorikeet publish runs/first-aid --to me/first-aid --dry-run")  # fmt: skip
+    publish.add_argument("run", type=Path, metavar="RUN", help="a run folder with a release")
+    publish.add_argument("--to", metavar="OWNER/NAME", help="the model repository")
+    publish.add_argument("--folder", type=Path, metavar="DIR", help="the same as a folder here, for Ollama and llama.cpp")
+    publish.add_argument("--dry-run", action="store_true", help="list every file and byte that would go up; ask nobody")
+    publish.add_argument("--quantisation", default="", metavar="NAME", help="this file alone; it has to be approved")
+    publish.add_argument("--merged", action="store_true", help="the whole model as safetensors too (a run with export.merged)")
+    publish.add_argument("--data", metavar="OWNER/NAME", help="the rows too, as a data set, where their licence lets them")
+    publish.add_argument("--space", metavar="OWNER/NAME", help="a Gradio Space too, that serves the repository of --to")
+    publish.add_argument("--feedback", default="", metavar="OWNER/NAME", help="with --space: the private data set that its ratings go to")
+    publish.add_argument("--private", action="store_true", help="make new repositories private")
+    publish.add_argument("--about", type=Path, metavar="FILE", help="your own words for the card, in Markdown")
+    publish.add_argument("--data-licence", default="", metavar="ID", help="the licence of the rows, where the recipe does not say it (data.licence)")
+    publish.add_argument("--base-licence", default="", metavar="ID", help="the licence of the base, where it is not known")
+    publish.add_argument("--check", type=Path, metavar="CARD", help="hold a card (README.md) against the evidence, figure by figure; publish nothing")
 
 
 def _audit_options(sub: argparse.ArgumentParser) -> None:

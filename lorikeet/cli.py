@@ -281,7 +281,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         journals = {place: Journal(place) for place in set(folders.values())}
         record = None if arguments.no_feedback else lambda rating: journals[folders[rating.model_name]].record(rating)
         with Sync(folder, arguments.sync, progress=progress) if arguments.sync else nullcontext():
-            serve(served, arguments.host, arguments.port, arguments.key, room, progress, guards, record)
+            serve(served, arguments.host, arguments.port, arguments.key, room, progress, guards, record, is_open=arguments.open)
         return 0
 
     return supervisor.kept_alive(work, progress)
@@ -426,6 +426,28 @@ def _feedback(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _publish(arguments: argparse.Namespace) -> int:
+    from lorikeet.progress import Terminal
+    from lorikeet.publish import stage
+
+    wanted = stage.Wanted(arguments.to or "", arguments.quantisation, arguments.data or "", arguments.space or "", arguments.feedback,
+                          arguments.data_licence, arguments.base_licence, arguments.about, merged=arguments.merged)  # fmt: skip
+    if arguments.check:
+        problems = stage.check(arguments.run, wanted, arguments.check)
+        _out(arguments, {"problems": problems}, "\n".join(problems) or "every figure is the evidence's")
+        return RefusedError.exit_code if problems else 0
+    planned = stage.plan(arguments.run, wanted)
+    if arguments.dry_run:
+        _out(arguments, planned.document(), planned.told())
+    elif arguments.folder:
+        stage.write(planned, arguments.folder)
+        _out(arguments, planned.document(), f"{arguments.folder}: see README.md")
+    else:
+        pushed = stage.push(planned, Terminal(), private=arguments.private)
+        _out(arguments, {"pushed": pushed, **planned.document()}, "\n".join(f"{name}: {url}" for name, url in pushed.items()))
+    return 0
+
+
 def _review(arguments: argparse.Namespace) -> int:
     from lorikeet.progress import Terminal
     from lorikeet.released import ratings_of
@@ -460,7 +482,7 @@ COMMANDS: dict[str, Command] = {
     **dict.fromkeys(("run", "data", "train", "evaluate", "export"), _run),
     **{"demo": _demo, "init": _init, "check": _check, "bases": _bases, "plan": _plan, "audit": _audit, "chat": _chat, "serve": _serve},
     **{"diagnose": _diagnose, "parity": _parity, "compare": _compare, "diff": _diff, "rerun": _rerun, "sweep": _sweep, "report": _report},
-    **{"feedback": _feedback, "retrain": _retrain},
+    **{"feedback": _feedback, "retrain": _retrain, "publish": _publish},
 }
 
 if __name__ == "__main__":

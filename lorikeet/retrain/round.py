@@ -20,7 +20,7 @@ from lorikeet.errors import LorikeetError, RecipeError, RefusedError
 from lorikeet.evidence import SINCE, Evidence, read_evidence
 from lorikeet.exam import Answer, read_answers, read_rows
 from lorikeet.feedback import ratings
-from lorikeet.feedback.stage import rows_of
+from lorikeet.feedback.stage import row_of, rows_of
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, recipe_of
 from lorikeet.released import CHAMPION, ROUND, ROUNDS, champion_of, files_of, ratings_of
@@ -139,13 +139,29 @@ def _begin(run: Path, champion: Path, recipe: LoadedRecipe, progress: Progress) 
     number = 1 + max((int(path.parent.name) for path in run.glob(f"{ROUNDS}/*/counts.json")), default=1)
     folder = run / ROUNDS / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, kept in parts.items():
-        (folder / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for r in kept for row in rows_of(r)), encoding="utf-8")
+    for name, rows in ((LEARNED, _by_majority(parts[LEARNED])), (HELD_OUT, [row for rating in parts[HELD_OUT] for row in rows_of(rating)])):
+        (folder / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     aside = [{"id": one.rating.id, "code": one.code, "why": one.why} for one in found.aside]
     (folder / ASIDE).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in aside), encoding="utf-8")
     write_json(folder / "counts.json", counts)
     progress.say(f"round {number}: {len(parts[LEARNED])} ratings to learn from, {len(parts[HELD_OUT])} of other raters held out, {len(found.aside)} set aside")
     return folder
+
+
+def _by_majority(ratings: Sequence[Rating]) -> list[dict[str, Json]]:
+    """Labelled rows: a reply to a question once, as most judged it (none where they tie), and every different correction of one that is not liked."""
+    judged: dict[tuple[object, ...], list[Rating]] = {}
+    for rating in ratings:
+        judged.setdefault((rating.system, rating.mode, rating.chat_history), []).append(rating)
+    rows = []
+    for those in judged.values():
+        votes = sum(1 if rating.liked else -1 for rating in those)
+        if votes:
+            rows.append(row_of(those[-1], those[-1].liked_value, votes > 0))
+        if votes <= 0:
+            corrected = {fold(rating.correction): rating for rating in those if rating.correction.strip()}
+            rows += [row_of(rating, rating.correction, liked=True) for rating in corrected.values()]
+    return rows
 
 
 def _is_held_out(rating: Rating) -> bool:

@@ -112,18 +112,23 @@ class EventStream(StreamingResponse):
                 await self._events.aclose()
 
 
-def check_door(host: str, key: str | None) -> None:
-    """LorikeetError where others than this machine could come in without a key."""
-    if not _is_here(host) and not key:
-        raise LorikeetError(f"serving on {host} lets other machines in, and no key is set", "add --key SECRET, or leave --host at 127.0.0.1")
+def check_door(host: str, key: str | None, *, is_open: bool = False) -> None:
+    """LorikeetError where others than this machine could come in without a key. is_open: they shall."""
+    if not _is_here(host) and not key and not is_open:
+        raise LorikeetError(
+            f"serving on {host} lets other machines in, and no key is set", "add --key SECRET, or leave --host at 127.0.0.1; --open lets anybody in"
+        )
 
 
-def create(offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None = None, rate: int = RATE, busy: Busyness = dict) -> FastAPI:
+def create(
+    offers: Sequence[Offer], *, host: str = "127.0.0.1", key: str | None = None, rate: int = RATE, busy: Busyness = dict, is_open: bool = False
+) -> FastAPI:
     """The API over these models, the first of which answers where none is named. No CORS header is ever sent, so that pages of other sites cannot read answers.
 
     rate: requests a minute that one address may make, beyond this machine. busy: what /metrics tells of the engine.
+    is_open: anybody may come in without a key.
     """
-    check_door(host, key)
+    check_door(host, key, is_open=is_open)
     app = FastAPI(title=offers[0].served.title, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(BodyLimit, limit=BODY_LIMIT)
     app.add_exception_handler(RequestValidationError, _invalid)

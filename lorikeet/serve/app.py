@@ -81,13 +81,13 @@ class Room(NamedTuple):
 
 
 def serve(served: Sequence[Served], host: str, port: int, key: str | None, room: Room, progress: Progress, guards: Sequence[Guard | None],
-          record: Record | None = None) -> None:  # fmt: skip
+          record: Record | None = None, *, is_open: bool = False) -> None:  # fmt: skip
     """Answer until interrupted, the first of `served` where no model is named. guards: of each, rules that answers pass before they are shown. record: keeps
-    ratings.
+    ratings. is_open: anybody may come in without a key.
 
     LorikeetError for an open door without a key, for a port that cannot be had, and for two models of one name.
     """
-    api.check_door(host, key)
+    api.check_door(host, key, is_open=is_open)
     _require_names(served)
     with _listening(host, port) as door:
         progress.say(f"loading {served[0].path.name}")
@@ -96,7 +96,7 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, room:
         voices[0].warm(prompt_of([("user", "Hello.")], served[0].prompt()))
         models: list[Answering] = [GuardedServer(voice, guard) if guard else voice for voice, guard in zip(voices, guards, strict=True)]
         offers = [Offer(one, model) for one, model in zip(served, models, strict=True)]
-        app = mount(api.create(offers, host=host, key=key, busy=fleet.counts), offers, key, record)
+        app = mount(api.create(offers, host=host, key=key, busy=fleet.counts, is_open=is_open), offers, key, record)
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         names = ", ".join(one.name for one in served)
         progress.say(f"{served[0].title}: {address} (page), {address}/v1 (OpenAI-compatible API, models: {names}); Ctrl-C ends it")
