@@ -8,6 +8,8 @@ def send_json(handler: BaseHTTPRequestHandler, status: int, document: object) ->
     """Answer the request that the handler has with a document."""
     data = json.dumps(document).encode()
     handler.send_response(status)
+    if status == 404:
+        handler.send_header("X-Error-Code", "RepoNotFound")
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", str(len(data)))
     handler.end_headers()

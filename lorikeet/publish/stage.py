@@ -13,6 +13,8 @@ from lorikeet.publish.evidence import Shown, gathered
 from lorikeet.publish.hub import Kind
 from lorikeet.publish.licence import Licence
 
+UNKNOWN_YET = "0" * 40
+"""What stands for the commit that a Space serves until it is made: as long, so that the bytes that are listed are those that go up."""
 HERE = "OWNER/NAME"
 """What stands for the repository's name in a folder that is brought nowhere."""
 
@@ -79,7 +81,7 @@ def plan(run: Path, wanted: Wanted) -> Planned:
         licence.may_give_rows(data)
         repositories.append(Repository(wanted.data, "dataset", bundle.rows(shown, data)))
     if wanted.space:
-        repositories.append(Repository(wanted.space, "space", space.items(shown, follows, name, "main", wanted.feedback)))
+        repositories.append(Repository(wanted.space, "space", space.items(shown, follows, name, UNKNOWN_YET, wanted.feedback)))
     for repository in repositories:
         bundle.require_clean([item for item in repository.items if not item.path.startswith("lorikeet/")])
     return Planned(shown, wanted, follows, repositories)
@@ -88,8 +90,14 @@ def plan(run: Path, wanted: Wanted) -> Planned:
 def write(planned: Planned, folder: Path) -> None:
     """The model's repository as a folder here; with a Space, that beside it in FOLDER-space. RecipeError where it is there already."""
     for repository in planned.repositories:
-        if repository.kind != "dataset":
-            bundle.write(repository.items, folder if repository.kind == "model" else folder.with_name(f"{folder.name}-space"))
+        if repository.kind == "model":
+            bundle.write(repository.items, folder)
+        elif repository.kind == "space":
+            bundle.write(_space(planned, "main"), folder.with_name(f"{folder.name}-space"))
+
+
+def _space(planned: Planned, revision: str) -> list[Item]:
+    return space.items(planned.shown, planned.licence, planned.wanted.model, revision, planned.wanted.feedback)
 
 
 def push(planned: Planned, progress: Progress, *, private: bool, endpoint: str | None = None) -> dict[str, str]:
@@ -101,9 +109,7 @@ def push(planned: Planned, progress: Progress, *, private: bool, endpoint: str |
     urls: dict[str, str] = {}
     commit = "main"
     for repository in planned.repositories:
-        items = repository.items
-        if repository.kind == "space":
-            items = space.items(planned.shown, planned.licence, planned.wanted.model, commit, planned.wanted.feedback)
+        items = _space(planned, commit) if repository.kind == "space" else repository.items
         pushed = hub.push(items, repository.name, repository.kind, progress, private=private, endpoint=endpoint)
         urls[repository.name] = pushed.url
         commit = pushed.commit if repository.kind == "model" else commit
