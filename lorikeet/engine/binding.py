@@ -175,7 +175,10 @@ def library() -> ctypes.CDLL:
     found = next((p for place in places for p in sorted(Path(place).glob("xllamacpp*.so"))), None)
     if found is None:
         raise MachineError("xllamacpp is not installed", "run: make install (or pip install lorikeet)")
-    lib = ctypes.CDLL(str(found))
+    try:
+        lib = ctypes.CDLL(str(found))
+    except OSError as error:
+        raise not_loaded(error) from error
     try:
         for name, (restype, argtypes) in _SIGNATURES.items():
             function = lib.__getattr__(name)  # kept on `lib`, unlike what lib[name] returns
@@ -189,6 +192,11 @@ def library() -> ctypes.CDLL:
     if not (sane and context.offload_kqv and not context.embeddings and not model.vocab_only and model.use_extra_bufts):
         raise _other_build("its default parameters are laid out differently")
     return lib
+
+
+def not_loaded(error: Exception) -> MachineError:
+    """What is told where the shared object is there and the system cannot load it."""
+    return MachineError(f"llama.cpp cannot be loaded: {error}", "install what is missing; slim images lack libgomp: apt-get install libgomp1")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from lorikeet.conversation import Message
 from lorikeet.engine import Prompt, Reply, Sampling
+from lorikeet.engine.binding import not_loaded
 from lorikeet.engine.slots import Place, Slots
 from lorikeet.errors import ModelError
 
@@ -52,7 +53,10 @@ class LlamaServer:
 
     def __init__(self, path: Path, threads: int, slots: int = SLOTS, context: int = CONTEXT, *, adapters: Sequence[Path] = (), speculate: bool = False,
                  waiting: int = WAITING) -> None:  # fmt: skip
-        import xllamacpp
+        try:
+            import xllamacpp
+        except ImportError as error:
+            raise not_loaded(error) from error
 
         self._key = secrets.token_urlsafe(24)
         params = xllamacpp.CommonParams()

@@ -51,6 +51,7 @@ def items(shown: Shown, licence: Licence, model: str, revision: str, feedback: s
         if path.is_file() and "__pycache__" not in path.parts and path.relative_to(package).parts[0] not in _LEFT_OUT
     ]
     return [Item(README, _readme(shown, licence, model, feedback).encode()), Item("app.py", app.encode()), Item("requirements.txt", requirements.encode()),
+            Item("packages.txt", b"libgomp1\n"),
             *(Item(f"lorikeet/{path.relative_to(package).as_posix()}", path) for path in own)]  # fmt: skip
 
 
