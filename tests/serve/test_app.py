@@ -1,11 +1,8 @@
 """The page: a chat driven end to end in headless Chromium, with every request of the page looked at."""
 
-import gc
 import subprocess
 import sys
-import threading
 import time
-import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import browsed, gradio_leftovers, on_a_port, outside
 
 from lorikeet.conversation import Rating
 from lorikeet.engine import Prompt, Sampling
@@ -20,7 +18,7 @@ from lorikeet.errors import LorikeetError
 from lorikeet.progress import Silent
 from lorikeet.released import Served
 
-CHROMIUM = Path("/usr/bin/chromium")
+__all__ = ["gradio_leftovers"]
 ANSWER = ["Pinch", "the", "soft", "part", "of", "the", "nose", "and", "lean", "forward."]
 
 
@@ -50,15 +48,6 @@ class FakeServer:
             self.stopped += not finished
 
 
-@pytest.fixture(autouse=True)
-def gradio_leftovers() -> Iterator[None]:
-    """Gradio leaves event loops unclosed; they are collected here, where the warning does not count as ours."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
 @contextmanager
 def shown(tmp_path: Path, approved: bool, key: str | None = None, record: Any = None, **persona: Any) -> Iterator[tuple[str, FakeServer]]:
     """The page on a port of the loopback; yields its address and the engine behind it."""
@@ -74,44 +63,6 @@ def shown(tmp_path: Path, approved: bool, key: str | None = None, record: Any = 
     app = mount(api.create([Offer(served, engine)], key=key), [Offer(served, engine)], key, record)
     with on_a_port(app) as address:
         yield address, engine
-
-
-@contextmanager
-def on_a_port(app: Any) -> Iterator[str]:
-    """The app on a port of the loopback; yields its address."""
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1, ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=20)
-
-
-@contextmanager
-def browsed(address: str, **context: Any) -> Iterator[tuple[Any, list[str]]]:
-    """A page of Chromium at the address; yields it and the requests that it makes."""
-    from playwright.sync_api import sync_playwright
-
-    if not CHROMIUM.exists():
-        pytest.skip("no /usr/bin/chromium: apt-get install -y chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
-        page = browser.new_context(**context).new_page()
-        requests: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(address)
-        yield page, requests
-        browser.close()
-
-
-def outside(requests: list[str], address: str) -> list[str]:
-    return [url for url in requests if not url.startswith((address, "data:", "blob:"))]
 
 
 @pytest.mark.browser

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_app import browsed, outside
+from browsing import browsed, outside
 
 from lorikeet import bases
 from lorikeet.feedback import ratings

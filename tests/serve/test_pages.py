@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_app import browsed, gradio_leftovers, on_a_port, outside
+from browsing import browsed, gradio_leftovers, on_a_port, outside
 
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.released import Served
