@@ -144,6 +144,10 @@ def _once_more(add: Add) -> None:
     feedback.add_argument("--review", action="store_true", help="a page on which you accept, reject or mend the ratings that a round would set aside")
     feedback.add_argument("--port", type=int, default=7861, help="port of that page (default: 7861)")
     _publishing(add)
+    add("doctor", "whether this machine can do it all: packages, default base, llama.cpp, memory, disk", "lorikeet doctor")
+    tidy = add("tidy", "what in a run's folder nothing refers to any more: earlier steps, tries that were broken off", "lorikeet tidy runs/first-aid --remove")
+    tidy.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    tidy.add_argument("--remove", action="store_true", help="remove it; without this it is only listed")
     retrain = add("retrain", "round two: a challenger trained from the run's ratings, which is served only if it beats the champion",
                   "lorikeet retrain runs/first-aid")  # fmt: skip
     retrain.add_argument("run", type=Path, metavar="RUN", help="a run folder with ratings")

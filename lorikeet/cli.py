@@ -426,6 +426,25 @@ def _feedback(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from lorikeet import doctor
+
+    checks = doctor.examine(Path.cwd())
+    _out(arguments, {"checks": [asdict(check) for check in checks]}, doctor.told(checks))
+    return RefusedError.exit_code if any(check.severity == "missing" for check in checks) else 0
+
+
+def _tidy(arguments: argparse.Namespace) -> int:
+    from lorikeet import tidy
+
+    found = tidy.remove(arguments.run) if arguments.remove else tidy.leftovers(arguments.run)
+    folders = [{"folder": str(left.folder), "bytes": left.bytes, "why": left.why} for left in found]
+    _out(arguments, {"removed": arguments.remove, "folders": folders}, tidy.told(found, gone=arguments.remove))
+    return 0
+
+
 def _publish(arguments: argparse.Namespace) -> int:
     from lorikeet.progress import Terminal
     from lorikeet.publish import stage
@@ -482,7 +501,7 @@ COMMANDS: dict[str, Command] = {
     **dict.fromkeys(("run", "data", "train", "evaluate", "export"), _run),
     **{"demo": _demo, "init": _init, "check": _check, "bases": _bases, "plan": _plan, "audit": _audit, "chat": _chat, "serve": _serve},
     **{"diagnose": _diagnose, "parity": _parity, "compare": _compare, "diff": _diff, "rerun": _rerun, "sweep": _sweep, "report": _report},
-    **{"feedback": _feedback, "retrain": _retrain, "publish": _publish},
+    **{"feedback": _feedback, "retrain": _retrain, "publish": _publish, "doctor": _doctor, "tidy": _tidy},
 }
 
 if __name__ == "__main__":

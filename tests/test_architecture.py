@@ -17,7 +17,7 @@ SHELVES = (
     {"recipe", "memory", "comparison"},
     {"engine"},
     {"exam", "diagnosis"},
-    {"released", "report", "diff", "rerun", "judge", "picks"},
+    {"released", "report", "diff", "rerun", "judge", "picks", "doctor", "tidy"},
     {"subjects"},
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
     {"pipeline", "compare"},

@@ -15,8 +15,8 @@ from lorikeet.statistics import share
 APPROVED = "47 of 50 probes passed (95 % interval 84% to 98%), no must-never rule broken"
 
 
-def released_run(run: Path, **changed: Any) -> Path:
-    """Q8_0 and F16 are approved, Q2_K is blocked. changed: of run.json."""
+def released_run(run: Path, gguf: Path | None = None, **changed: Any) -> Path:
+    """Q8_0 and F16 are approved, Q2_K is blocked. gguf: a real file in Q8_0's place; changed: of run.json."""
     steps: list[dict[str, str]] = []
 
     def make(name: str, files: dict[str, str | bytes], settings: dict[str, Json] | None = None) -> Path:
@@ -41,7 +41,7 @@ def released_run(run: Path, **changed: Any) -> Path:
     make("evaluate", judged("tuned", 45))
     verdicts = []
     for name, verdict in (("F16", "approved"), ("Q8_0", "approved"), ("Q2_K", "blocked")):
-        weights = f"GGUF {name} ".encode() * (30 if name == "F16" else 20)
+        weights = gguf.read_bytes() if gguf and name == "Q8_0" else f"GGUF {name} ".encode() * (30 if name == "F16" else 20)
         quantised = {"bits_a_weight": 8.6, "imatrix": name == "Q2_K"}
         built: dict[str, Json] = {"llama.cpp": "1.0", "quantiser": "0.2", "converter": "0.9"}
         make(f"export-{name}", {f"helper-{name}.gguf": weights, "Modelfile": f"FROM ./helper-{name}.gguf\n", "quantised.json": json.dumps(quantised)}, built)
