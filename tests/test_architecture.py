@@ -23,6 +23,7 @@ SHELVES = (
     {"pipeline", "compare"},
     {"sweep", "retrain"},
     {"arguments"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 )

@@ -139,7 +139,7 @@ def _begin(run: Path, champion: Path, recipe: LoadedRecipe, progress: Progress) 
     number = 1 + max((int(path.parent.name) for path in run.glob(f"{ROUNDS}/*/counts.json")), default=1)
     folder = run / ROUNDS / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in ((LEARNED, _by_majority(parts[LEARNED])), (HELD_OUT, [row for rating in parts[HELD_OUT] for row in rows_of(rating)])):
+    for name, rows in ((LEARNED, by_majority(parts[LEARNED])), (HELD_OUT, [row for rating in parts[HELD_OUT] for row in rows_of(rating)])):
         (folder / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     aside = [{"id": one.rating.id, "code": one.code, "why": one.why} for one in found.aside]
     (folder / ASIDE).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in aside), encoding="utf-8")
@@ -148,7 +148,7 @@ def _begin(run: Path, champion: Path, recipe: LoadedRecipe, progress: Progress) 
     return folder
 
 
-def _by_majority(ratings: Sequence[Rating]) -> list[dict[str, Json]]:
+def by_majority(ratings: Sequence[Rating]) -> list[dict[str, Json]]:
     """Labelled rows: a reply to a question once, as most judged it (none where they tie), and every different correction of one that is not liked."""
     judged: dict[tuple[object, ...], list[Rating]] = {}
     for rating in ratings:

@@ -57,6 +57,17 @@ def test_a_round_is_prepared_run_once_decided_and_leaves_the_champion_where_it_l
     assert one_round.prepare(run, [], Silent()).folder.name == "3", "a round that was decided is followed by another"
 
 
+def test_a_reply_is_learned_once_as_most_judged_it_and_corrections_where_it_is_not_liked() -> None:
+    good = [rating(rater=f"r{n}", liked=n > 0) for n in range(4)]
+    split = [rating(rater=f"r{n}", liked=n > 0, liked_value="Even.", chat_history=(("Q", "Even."),), correction="Better." if not n else "") for n in range(2)]
+    bad = [
+        rating(rater=f"r{n}", liked=False, liked_value="Bad.", chat_history=(("Q", "Bad."),), correction=text) for n, text in enumerate(("Best.", "best. ", ""))
+    ]
+    unjust = rating(rater="r9", liked=False, correction="Worse.")
+    rows = [(row["messages"][-1]["content"], row["label"]) for row in one_round.by_majority([*good, *split, *bad, unjust])]  # type: ignore[call-overload, index]
+    assert sorted(rows) == [("Bad.", False), ("Better.", True), ("Cool it under running water.", True), ("best.", True)]
+
+
 def test_the_folder_of_a_promoted_round_is_served_and_one_that_is_gone_is_told(tmp_path: Path) -> None:
     (tmp_path / "rounds" / "2").mkdir(parents=True)
     (tmp_path / "rounds" / "2" / "run.json").write_text("{}")
