@@ -26,6 +26,8 @@ _PATHS = (
     "data.never_taught",
     "data.ratings",
     "data.ratings_test",
+    "data.replaced",
+    "data.replaced",
     "train.adapter",
     "audit.suite",
 )

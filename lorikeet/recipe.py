@@ -26,8 +26,10 @@ UNQUANTISED = ("F16", "BF16")
 """Files that are made from the base and what was trained; the others are made from F16."""
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 """What an assistant's name looks like."""
-PATHS = ("base", "persona", "evaluate.embedding", "data.train", "data.test", "data.out_of_scope", "data.never_taught", "data.ratings", "data.ratings_test",
-         "train.adapter", "audit.suite")  # fmt: skip
+PATHS = (
+    *("base", "persona", "evaluate.embedding", "train.adapter", "audit.suite"),
+    *(f"data.{key}" for key in ("train", "test", "out_of_scope", "never_taught", "ratings", "ratings_test", "replaced")),
+)
 """Keys whose values may be paths."""
 BENCHMARKS = "evaluate.benchmarks."
 """What the key of a benchmark's file begins with."""
@@ -40,7 +42,7 @@ Tracker = Literal["tensorboard", "trackio", "wandb"]
 """What draws a run's losses as it goes; each is a package of its own name."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
 """A data set of the Hub: owner/name@commit."""
-RowKey = Literal["train", "test", "out_of_scope", "never_taught", "ratings", "ratings_test"]
+RowKey = Literal["train", "test", "out_of_scope", "never_taught", "ratings", "ratings_test", "replaced"]
 """Keys of the data section that name rows."""
 Share = Annotated[float, Field(ge=0, le=1)]
 _SPAN = re.compile(r"([1-9]\d*)([smh])")
@@ -74,6 +76,7 @@ class DataSettings(Strict):
     ratings: str | None = Field(None, description="judged answers beside `train`: rows with `label`, as `lorikeet feedback --export` writes them")
     ratings_test: str | None = Field(None, description="judged answers that are held out, such as those of other raters; without it some are drawn")
     ratings_mix: Annotated[float, Field(ge=0)] = Field(0.5, description="rows of `train` that are learned as liked beside each of `ratings` (kto)")
+    replaced: str | None = Field(None, description="answers that are taught in place of others: rows with `answer` and `by`")
     licence: str = Field("", description="the licence of the rows, by the Hub's id (cc-by-4.0); needed to publish what is made of them")
     columns: dict[str, str] = Field({}, description="keys of the rows of `train` where no format fits, as ours: theirs, for example {question: frage}")
     split: Literal["groups", "wordings"] = Field("groups", description="hold out whole answers, or wordings of taught answers")
@@ -86,7 +89,7 @@ class DataSettings(Strict):
     def sources(self) -> dict[RowKey, str | None]:
         """The paths of the row files, by key."""
         return {"train": self.train, "test": self.test, "out_of_scope": self.out_of_scope, "never_taught": self.never_taught,
-                "ratings": self.ratings, "ratings_test": self.ratings_test}  # fmt: skip
+                "ratings": self.ratings, "ratings_test": self.ratings_test, "replaced": self.replaced}  # fmt: skip
 
 
 class Size(NamedTuple):

@@ -6,7 +6,7 @@ Writes conversations.jsonl (one {messages, split, group, source, topic, category
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lorikeet.artifact import write_json
 from lorikeet.bases import load_tokenizer
-from lorikeet.conversation import Conversation
+from lorikeet.conversation import Conversation, Message
 from lorikeet.data import split
 from lorikeet.data.checks import leaked_probes, read_too_often, run_checks, untaught_suite
 from lorikeet.data.contents import SHOWN
@@ -32,6 +32,7 @@ from lorikeet.evidence import Finding
 from lorikeet.exam import JUDGED, RATINGS, evenly
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, RowKey
+from lorikeet.scoring import fold
 from lorikeet.suite import Persona
 from lorikeet.weights import Base
 
@@ -46,12 +47,35 @@ class Read(NamedTuple):
 def read_rows(recipe: LoadedRecipe, progress: Progress) -> dict[RowKey, Read]:
     """All rows of all files that the recipe names, behind the system turn of their mode; what is refused is in the files."""
     settings, finish = recipe.recipe.data, partial(_with_system, recipe.persona)
-    found = {}
+    replaced = {fold(old): new for path in recipe.rows("replaced") for old, new in replacements(path)}
+    found: dict[RowKey, Read] = {}
     for key in settings.sources():
-        files = [FileRows(path) for path in row_files(recipe, key, progress)]
-        columns = settings.columns if key in ("train", "test") else None
-        found[key] = Read(files, Shelf(talk for file in files for talk in read_file(file, columns, finish)))
+        files = [FileRows(path) for path in row_files(recipe, key, progress)] if key != "replaced" else []
+        taught = key in ("train", "test")
+        talks = (talk for file in files for talk in read_file(file, settings.columns if taught else None, finish))
+        found[key] = Read(files, Shelf(_renewed(talk, replaced) if taught else talk for talk in talks))
     return found
+
+
+def replacements(path: Path) -> list[tuple[str, str]]:
+    """The answers of a file with what is taught in their place; DataError names the line of what is none."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            old, new = row["answer"], row["by"]
+        except (ValueError, TypeError, KeyError):
+            old = new = None
+        if not isinstance(old, str) or not isinstance(new, str) or not old.strip() or not new.strip():
+            raise DataError(f"{path.name}:{number}: a row with the texts `answer` and `by` has to stand here", "correct the line, or remove it")
+        found.append((old, new))
+    return found
+
+
+def _renewed(talk: Conversation, replaced: Mapping[str, str]) -> Conversation:
+    """The row with the answer that stands in its answer's place."""
+    new = replaced.get(fold(talk.answer)) if replaced else None
+    return replace(talk, messages=(*talk.messages[:-1], Message("assistant", new.strip()))) if new else talk
 
 
 class Split(NamedTuple):

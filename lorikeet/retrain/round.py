@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,9 @@ from lorikeet.retrain.sift import Sifted, sift
 from lorikeet.scoring import fold
 from lorikeet.suite import Suite
 
-LEARNED, HELD_OUT, ASIDE = "ratings.jsonl", "ratings_test.jsonl", "aside.jsonl"
+LEARNED, HELD_OUT, REPLACED, ASIDE = "ratings.jsonl", "ratings_test.jsonl", "replaced.jsonl", "aside.jsonl"
+AGREED = 2
+"""Raters who have to write the same correction of an answer for it to be taught in that answer's place everywhere."""
 LEAST = 20
 """Liked, and disliked, answers below which there is nothing to learn that could be shown to be learned."""
 FORGOTTEN = 0.05
@@ -107,8 +110,11 @@ def prepare(run: Path, overrides: Sequence[str], progress: Progress) -> Prepared
     folder = _unfinished(run) or _begin(run, champion, before, progress)
     counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
     tree = rerun.settings_of(champion)
-    own: dict[str, dict[str, object]] = {"data": {"ratings": str((folder / LEARNED).resolve()), "ratings_test": str((folder / HELD_OUT).resolve())},
-           "train": {"objective": "kto", "adapter": str(champion.resolve()), "epochs": 1, "learning_rate": None, "budget": None}}  # fmt: skip
+    learned = counts["learned"]
+    objective = "sft" if isinstance(learned, dict) and int(str(learned["corrections"])) >= LEAST else "kto"
+    own: dict[str, dict[str, object]] = {"data": {"ratings": str((folder / LEARNED).resolve()), "ratings_test": str((folder / HELD_OUT).resolve()),
+                                                 "replaced": str((folder / REPLACED).resolve())},
+           "train": {"objective": objective, "adapter": str(champion.resolve()), "epochs": 1, "learning_rate": None, "budget": None}}  # fmt: skip
     for section, values in own.items():
         tree[section] = {**_section(tree, section), **values}
     recipe = recipe_of(tree, before.path, overrides)
@@ -139,8 +145,11 @@ def _begin(run: Path, champion: Path, recipe: LoadedRecipe, progress: Progress) 
     number = 1 + max((int(path.parent.name) for path in run.glob(f"{ROUNDS}/*/counts.json")), default=1)
     folder = run / ROUNDS / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in ((LEARNED, by_majority(parts[LEARNED])), (HELD_OUT, [row for rating in parts[HELD_OUT] for row in rows_of(rating)])):
+    renewed = replaced(parts[LEARNED])
+    given_up = {fold(str(row["answer"])) for row in renewed}
+    for name, rows in ((LEARNED, by_majority(parts[LEARNED], given_up)), (HELD_OUT, [row for rating in parts[HELD_OUT] for row in rows_of(rating)])):
         (folder / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    (folder / REPLACED).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in renewed), encoding="utf-8")
     aside = [{"id": one.rating.id, "code": one.code, "why": one.why} for one in found.aside]
     (folder / ASIDE).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in aside), encoding="utf-8")
     write_json(folder / "counts.json", counts)
@@ -148,19 +157,39 @@ def _begin(run: Path, champion: Path, recipe: LoadedRecipe, progress: Progress) 
     return folder
 
 
-def by_majority(ratings: Sequence[Rating]) -> list[dict[str, Json]]:
-    """Labelled rows: a reply to a question once, as most judged it (none where they tie), and every different correction of one that is not liked."""
+def by_majority(ratings: Sequence[Rating], given_up: AbstractSet[str] = frozenset()) -> list[dict[str, Json]]:
+    """Labelled rows: a reply to a question once, as most judged it (none where they tie), and every different correction of one that is not liked.
+
+    given_up: folded answers that another is taught in place of; nobody's like brings them back.
+    """
     judged: dict[tuple[object, ...], list[Rating]] = {}
     for rating in ratings:
         judged.setdefault((rating.system, rating.mode, rating.chat_history), []).append(rating)
     rows = []
     for those in judged.values():
         votes = sum(1 if rating.liked else -1 for rating in those)
-        if votes:
+        if votes < 0 or (votes and fold(those[-1].liked_value) not in given_up):
             rows.append(row_of(those[-1], those[-1].liked_value, votes > 0))
         if votes <= 0:
             corrected = {fold(rating.correction): rating for rating in those if rating.correction.strip()}
             rows += [row_of(rating, rating.correction, liked=True) for rating in corrected.values()]
+    return rows
+
+
+def replaced(ratings: Sequence[Rating]) -> list[dict[str, Json]]:
+    """Answers that most dislike, whatever was asked, and of which several raters wrote the same correction: it is taught in the answer's place everywhere."""
+    judged: dict[str, list[Rating]] = {}
+    for rating in ratings:
+        judged.setdefault(fold(rating.liked_value), []).append(rating)
+    rows: list[dict[str, Json]] = []
+    for those in judged.values():
+        raters: dict[str, set[str]] = {}
+        for rating in those:
+            if rating.correction.strip():
+                raters.setdefault(rating.correction.strip(), set()).add(rating.rater or rating.id)
+        best = max(raters, key=lambda text: (len(raters[text]), text), default="")
+        if best and len(raters[best]) >= AGREED and sum(1 if rating.liked else -1 for rating in those) < 0:
+            rows.append({"answer": those[-1].liked_value, "by": best, "raters": len(raters[best])})
     return rows
 
 

@@ -63,3 +63,17 @@ def test_a_kind_that_is_missing_is_told(path: Path) -> None:
     (path.parent / "others.jsonl").write_text(json.dumps(judged(1, liked=True)) + "\n")
     with pytest.raises(DataError, match="no disliked answer falls to the test part"):
         split(path, *KTO)
+
+
+def test_an_answer_is_taught_in_place_of_another_wherever_it_stands(path: Path) -> None:
+    (path.parent / "renewed.jsonl").write_text(json.dumps({"answer": "cool burn 3  WITH water.", "by": "Call first."}) + "\n")
+    answers = [r.conversation.answer for r in split(path, "data.replaced=renewed.jsonl").seen.rows if r.kind == "taught"]
+    assert "Call first." in answers
+    assert not [answer for answer in answers if "burn 3" in answer]
+    assert len(answers) == 6
+
+
+def test_a_replacement_that_is_none_is_refused_by_its_line(path: Path) -> None:
+    (path.parent / "renewed.jsonl").write_text('{"answer": "a", "by": "b"}\n{"answer": "a"}\n')
+    with pytest.raises(DataError, match=r"renewed\.jsonl:2"):
+        split(path, "data.replaced=renewed.jsonl")
