@@ -69,6 +69,8 @@ class Hub:
             return "card"
         if path.startswith("/lfs/"):
             return "upload"
+        if "/xet-write-token/" in path:
+            return "xet"
         for part in ("preupload", "commit", "tree", "revision"):
             if f"/{part}/" in path:
                 return part

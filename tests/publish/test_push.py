@@ -119,3 +119,12 @@ def test_what_arrives_changed_is_told(hub: Hub, items: list[Item], path: str) ->
     hub.spoils = path
     with pytest.raises(MachineError, match=f"{path} is not what was sent"):
         push(hub, items)
+
+
+def test_by_xet_the_client_asks_for_a_token_to_write_with_and_a_refusal_is_told(hub: Hub, items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    hub.fails["xet"] = [403] * 99
+    with pytest.raises(MachineError, match="could not be reached, or the line was cut"):
+        push(hub, items)
+    assert "xet" in hub.asked
+    assert hub.repos[f"models/{NAME}"].files == {}
