@@ -6,7 +6,7 @@ Writes conversations.jsonl (one {messages, split, group, source, topic, category
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,13 +15,14 @@ from transformers import PreTrainedTokenizerBase
 
 from lorikeet.artifact import write_json
 from lorikeet.bases import load_tokenizer
-from lorikeet.conversation import Conversation, Message
+from lorikeet.conversation import Conversation
 from lorikeet.data import split
 from lorikeet.data.checks import leaked_probes, read_too_often, run_checks, untaught_suite
 from lorikeet.data.contents import SHOWN
 from lorikeet.data.figures import figures, too_long
 from lorikeet.data.hub import row_files
 from lorikeet.data.ratings import is_rated, require_both, write_judged, write_ratings
+from lorikeet.data.replaced import renewed, replacements
 from lorikeet.data.rows import TEST, TRAIN, Row, Rows
 from lorikeet.data.shelf import Shelf
 from lorikeet.data.sources import FileRows, read_file, require_all
@@ -53,29 +54,8 @@ def read_rows(recipe: LoadedRecipe, progress: Progress) -> dict[RowKey, Read]:
         files = [FileRows(path) for path in row_files(recipe, key, progress)] if key != "replaced" else []
         taught = key in ("train", "test")
         talks = (talk for file in files for talk in read_file(file, settings.columns if taught else None, finish))
-        found[key] = Read(files, Shelf(_renewed(talk, replaced) if taught else talk for talk in talks))
+        found[key] = Read(files, Shelf(renewed(talk, replaced) if taught else talk for talk in talks))
     return found
-
-
-def replacements(path: Path) -> list[tuple[str, str]]:
-    """The answers of a file with what is taught in their place; DataError names the line of what is none."""
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            old, new = row["answer"], row["by"]
-        except (ValueError, TypeError, KeyError):
-            old = new = None
-        if not isinstance(old, str) or not isinstance(new, str) or not old.strip() or not new.strip():
-            raise DataError(f"{path.name}:{number}: a row with the texts `answer` and `by` has to stand here", "correct the line, or remove it")
-        found.append((old, new))
-    return found
-
-
-def _renewed(talk: Conversation, replaced: Mapping[str, str]) -> Conversation:
-    """The row with the answer that stands in its answer's place."""
-    new = replaced.get(fold(talk.answer)) if replaced else None
-    return replace(talk, messages=(*talk.messages[:-1], Message("assistant", new.strip()))) if new else talk
 
 
 class Split(NamedTuple):

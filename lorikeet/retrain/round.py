@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,22 +16,22 @@ from lorikeet import comparison, diff, pipeline, report, rerun
 from lorikeet.artifact import RUN, Json, write_json
 from lorikeet.comparison import Column
 from lorikeet.conversation import Rating
+from lorikeet.data.replaced import replacements
 from lorikeet.errors import LorikeetError, RecipeError, RefusedError
 from lorikeet.evidence import SINCE, Evidence, read_evidence
 from lorikeet.exam import Answer, read_answers, read_rows
 from lorikeet.feedback import ratings
-from lorikeet.feedback.stage import row_of, rows_of
+from lorikeet.feedback.stage import rows_of
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, recipe_of
 from lorikeet.released import CHAMPION, ROUND, ROUNDS, champion_of, files_of, ratings_of
 from lorikeet.retrain import review
+from lorikeet.retrain.rows import by_majority, one_after_the_other, replaced
 from lorikeet.retrain.sift import Sifted, sift
 from lorikeet.scoring import fold
 from lorikeet.suite import Suite
 
 LEARNED, HELD_OUT, REPLACED, ASIDE = "ratings.jsonl", "ratings_test.jsonl", "replaced.jsonl", "aside.jsonl"
-AGREED = 2
-"""Raters who have to write the same correction of an answer for it to be taught in that answer's place everywhere."""
 LEAST = 20
 """Liked, and disliked, answers below which there is nothing to learn that could be shown to be learned."""
 FORGOTTEN = 0.05
@@ -146,51 +145,22 @@ def _begin(run: Path, champion: Path, recipe: LoadedRecipe, progress: Progress) 
     folder = run / ROUNDS / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     renewed = replaced(parts[LEARNED])
-    given_up = {fold(str(row["answer"])) for row in renewed}
-    for name, rows in ((LEARNED, by_majority(parts[LEARNED], given_up)), (HELD_OUT, [row for rating in parts[HELD_OUT] for row in rows_of(rating)])):
+    written: dict[str, list[dict[str, Json]]] = {
+        LEARNED: by_majority(parts[LEARNED], {fold(str(row["answer"])) for row in renewed}),
+        HELD_OUT: [row for rating in parts[HELD_OUT] for row in rows_of(rating)],
+        REPLACED: one_after_the_other(_replaced_before(recipe), renewed),
+        ASIDE: [{"id": one.rating.id, "code": one.code, "why": one.why} for one in found.aside],
+    }
+    for name, rows in written.items():
         (folder / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    (folder / REPLACED).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in renewed), encoding="utf-8")
-    aside = [{"id": one.rating.id, "code": one.code, "why": one.why} for one in found.aside]
-    (folder / ASIDE).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in aside), encoding="utf-8")
     write_json(folder / "counts.json", counts)
     progress.say(f"round {number}: {len(parts[LEARNED])} ratings to learn from, {len(parts[HELD_OUT])} of other raters held out, {len(found.aside)} set aside")
     return folder
 
 
-def by_majority(ratings: Sequence[Rating], given_up: AbstractSet[str] = frozenset()) -> list[dict[str, Json]]:
-    """Labelled rows: a reply to a question once, as most judged it (none where they tie), and every different correction of one that is not liked.
-
-    given_up: folded answers that another is taught in place of; nobody's like brings them back.
-    """
-    judged: dict[tuple[object, ...], list[Rating]] = {}
-    for rating in ratings:
-        judged.setdefault((rating.system, rating.mode, rating.chat_history), []).append(rating)
-    rows = []
-    for those in judged.values():
-        votes = sum(1 if rating.liked else -1 for rating in those)
-        if votes < 0 or (votes and fold(those[-1].liked_value) not in given_up):
-            rows.append(row_of(those[-1], those[-1].liked_value, votes > 0))
-        if votes <= 0:
-            corrected = {fold(rating.correction): rating for rating in those if rating.correction.strip()}
-            rows += [row_of(rating, rating.correction, liked=True) for rating in corrected.values()]
-    return rows
-
-
-def replaced(ratings: Sequence[Rating]) -> list[dict[str, Json]]:
-    """Answers that most dislike, whatever was asked, and of which several raters wrote the same correction: it is taught in the answer's place everywhere."""
-    judged: dict[str, list[Rating]] = {}
-    for rating in ratings:
-        judged.setdefault(fold(rating.liked_value), []).append(rating)
-    rows: list[dict[str, Json]] = []
-    for those in judged.values():
-        raters: dict[str, set[str]] = {}
-        for rating in those:
-            if rating.correction.strip():
-                raters.setdefault(rating.correction.strip(), set()).add(rating.rater or rating.id)
-        best = max(raters, key=lambda text: (len(raters[text]), text), default="")
-        if best and len(raters[best]) >= AGREED and sum(1 if rating.liked else -1 for rating in those) < 0:
-            rows.append({"answer": those[-1].liked_value, "by": best, "raters": len(raters[best])})
-    return rows
+def _replaced_before(recipe: LoadedRecipe) -> list[dict[str, Json]]:
+    """What the champion was taught in place of other answers."""
+    return [{"answer": old, "by": new} for path in recipe.rows("replaced") for old, new in replacements(path)]
 
 
 def _is_held_out(rating: Rating) -> bool:

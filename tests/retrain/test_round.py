@@ -7,13 +7,11 @@ import pytest
 from toy_ratings import rating
 
 from lorikeet import pipeline, released
-from lorikeet.conversation import Rating
 from lorikeet.errors import DataError, ModelError, RecipeError, RefusedError
 from lorikeet.journal import Journal
 from lorikeet.progress import Silent
 from lorikeet.recipe import load_recipe
 from lorikeet.retrain import round as one_round
-from lorikeet.scoring import fold
 
 
 def rate(run: Path, raters: int) -> None:
@@ -57,33 +55,6 @@ def test_a_round_is_prepared_run_once_decided_and_leaves_the_champion_where_it_l
     assert released.champion_of(run) == run
     assert "Retraining" in (prepared.folder / pipeline.REPORT).read_text(encoding="utf-8")
     assert one_round.prepare(run, [], Silent()).folder.name == "3", "a round that was decided is followed by another"
-
-
-def test_a_reply_is_learned_once_as_most_judged_it_and_corrections_where_it_is_not_liked() -> None:
-    good = [rating(rater=f"r{n}", liked=n > 0) for n in range(4)]
-    split = [rating(rater=f"r{n}", liked=n > 0, liked_value="Even.", chat_history=(("Q", "Even."),), correction="Better." if not n else "") for n in range(2)]
-    bad = [
-        rating(rater=f"r{n}", liked=False, liked_value="Bad.", chat_history=(("Q", "Bad."),), correction=text) for n, text in enumerate(("Best.", "best. ", ""))
-    ]
-    unjust = rating(rater="r9", liked=False, correction="Worse.")
-    rows = [(row["messages"][-1]["content"], row["label"]) for row in one_round.by_majority([*good, *split, *bad, unjust])]  # type: ignore[call-overload, index]
-    assert sorted(rows) == [("Bad.", False), ("Better.", True), ("Cool it under running water.", True), ("best.", True)]
-
-
-def test_an_answer_is_replaced_where_most_dislike_it_and_several_wrote_the_same() -> None:
-    def judged(reply: str, liked: bool, rater: str, correction: str = "", question: str = "Q") -> Rating:
-        return rating(rater=rater, liked=liked, liked_value=reply, chat_history=((question, reply),), correction=correction)
-
-    ratings = [
-        *(judged("Old answer.", False, f"r{n}", "New answer." if n < 2 else "", f"Q{n}") for n in range(4)),
-        judged("Old answer.", True, "r5", question="Q9"),
-        judged("Old answer.", False, "r6", "Another answer."),
-        *(judged("Liked by most.", n > 1, f"r{n}", "" if n > 1 else "Butter.") for n in range(6)),
-        judged("One voice.", False, "r1", "Only mine."),
-    ]
-    assert one_round.replaced(ratings) == [{"answer": "Old answer.", "by": "New answer.", "raters": 2}]
-    rows = [(row["messages"][-1]["content"], row["label"]) for row in one_round.by_majority(ratings, {fold("Old answer.")})]  # type: ignore[call-overload, index]
-    assert ("Old answer.", True) not in rows, "nobody's like brings it back"
 
 
 def test_the_folder_of_a_promoted_round_is_served_and_one_that_is_gone_is_told(tmp_path: Path) -> None:
