@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lorikeet.artifact import Artifact
 from lorikeet.comparison import Column
@@ -22,12 +22,14 @@ class Judged:
     question: Question
     held_out: bool
     answers: Counter[str] = field(default_factory=Counter)
+    better: frozenset[str] = frozenset()
+    """What was liked in place of a disliked answer of these, where another question got it too."""
 
     def goes_with(self, reply: str) -> bool:
         """Whether the reply is nearer to what was liked than to what was disliked, by ROUGE-L's F (Lin 2004); where only one kind is known, whether it is
         that answer, or no longer it.
         """
-        liked = _nearest(reply, [text for text, votes in self.answers.items() if votes > 0])
+        liked = _nearest(reply, [*(text for text, votes in self.answers.items() if votes > 0), *self.better])
         disliked = _nearest(reply, [text for text, votes in self.answers.items() if votes < 0])
         if liked is None:
             return disliked is None or disliked < ALIKE
@@ -66,16 +68,33 @@ def read(data: Artifact, count: int) -> list[Judged]:
             if key not in found:
                 found[key] = Judged(Question(f"rating-{len(found) + 1}", "judged", "", tuple(prompt), mode=row["mode"]), key[0])
             found[key].answers[answer.content] += 1 if row["liked"] else -1
-    known = [judged for judged in found.values() if not judged.disputed]
+    known = _with_better([judged for judged in found.values() if not judged.disputed])
     return [*evenly([j for j in known if j.held_out], count), *evenly([j for j in known if not j.held_out and j.disliked], count)]
+
+
+def _with_better(known: list[Judged]) -> list[Judged]:
+    """Each with what was liked instead of the same disliked answer elsewhere in its part: one who dislikes need not write the correction that others wrote."""
+    instead: dict[tuple[bool, str], set[str]] = {}
+    for judged in known:
+        liked = {text for text, votes in judged.answers.items() if votes > 0}
+        for text, votes in judged.answers.items():
+            if votes < 0:
+                instead.setdefault((judged.held_out, fold(text)), set()).update(liked)
+    return [
+        replace(j, better=frozenset().union(*(instead[j.held_out, fold(text)] for text, votes in j.answers.items() if votes < 0))) for j in known
+    ]  # fmt: skip
 
 
 def columns(judged: Sequence[Judged], answers: Sequence[Answer]) -> list[Column]:
     """ratings.preferred: of held-out judgements, the questions whose reply goes with them; ratings.mended: the same of disliked answers learned from."""
     replies = {answer.id: answer.reply for answer in answers}
-    fared = {j.question.id: float(j.goes_with(replies[j.question.id])) for j in judged}
+    fared = {j.question.id: float(j.goes_with(replies[j.question.id])) for j in judged if j.question.id in replies}
     kinds = (
         ("preferred", "Replies that go with held-out ratings", [j for j in judged if j.held_out]),
         ("mended", "Disliked answers that are given no more", [j for j in judged if not j.held_out]),
     )
-    return [Column(f"ratings.{name}", title, {j.question.id: fared[j.question.id] for j in those}) for name, title, those in kinds if those]
+    return [
+        Column(f"ratings.{name}", title, {j.question.id: fared[j.question.id] for j in those if j.question.id in fared})
+        for name, title, those in kinds
+        if fared
+    ]

@@ -61,7 +61,7 @@ def run(data: Artifact, base: Base, trained: Artifact, began: Path | None, setti
     evidence, given = Evidence(), {}
     for subject, path in (("base", None), *([("before", began)] if began else []), ("tuned", trained.path)):
         engine = TorchEngine(base.path, path, machine.threads(here.threads))
-        given[subject] = examiner.examine(engine, subject)
+        given[subject] = examiner.examine(engine, subject, rated=not began or subject != "base")
         engine.close()
         machine.give_back_memory()
         held_out = [a for a in given[subject].answers if a.set not in ("suite", "judged")]
@@ -117,7 +117,7 @@ class _Examiner:
         self._held_out: list[HeldOut] = [r for r in rows if r.part == "test" and r.kind == "taught"]
         self._tokens, self.rated = held_out_tokens(data), held_out_ratings(data)
         self._judged = judged.read(data, settings.rated)
-        self._questions = [*held_out_questions(rows, "taught", settings.questions), *untaught_questions(rows, settings), *(j.question for j in self._judged)]
+        self._questions = [*held_out_questions(rows, "taught", settings.questions), *untaught_questions(rows, settings)]
         trained = trained_questions(rows)
         leaked = {probe.id: place for probe, place in suite.trained_on(trained)}
         probes = [as_question(probe, persona.prompt(probe.mode)) for probe in suite.probes if probe.id not in leaked]
@@ -131,13 +131,14 @@ class _Examiner:
             for benchmark in self._benchmarks:
                 self.left_out += _left_out(f"questions of {benchmark.title}", benchmark.leaked)
 
-    def examine(self, engine: TorchEngine, subject: str) -> _Given:
-        """Everything that is asked of one model."""
-        seen = f"{len(self._tokens)} rows, {len(self._questions)} questions, {len(self._probes)} probes"
+    def examine(self, engine: TorchEngine, subject: str, *, rated: bool) -> _Given:
+        """Everything that is asked of one model. rated: the questions whose answers were judged too."""
+        questions = [*self._questions, *((j.question for j in self._judged) if rated else ())]
+        seen = f"{len(self._tokens)} rows, {len(questions)} questions, {len(self._probes)} probes"
         self._progress.say(f"  {subject}: held-out loss over {seen}")
         columns = holdout.losses(self._held_out, engine.losses(self._tokens))
         sampling = Sampling(max_tokens=self._settings.max_new_tokens, seed=self._seed)
-        answers = ask(engine, subject, self._questions, sampling, self._suite, self._taught, self._progress)
+        answers = ask(engine, subject, questions, sampling, self._suite, self._taught, self._progress)
         columns += [*holdout.nearness(answers), *judged.columns(self._judged, answers)]
         if self._settings.embedding:
             columns += holdout.similarity(answers, self._settings.embedding)

@@ -34,8 +34,10 @@ from lorikeet.suite import Suite
 LEARNED, HELD_OUT, REPLACED, ASIDE = "ratings.jsonl", "ratings_test.jsonl", "replaced.jsonl", "aside.jsonl"
 LEAST = 20
 """Liked, and disliked, answers below which there is nothing to learn that could be shown to be learned."""
-FORGOTTEN = 0.05
-"""Nats a token by which a loss has to rise for it to count as forgetting."""
+FORGOTTEN, OF_THE_FIRST = 0.05, 0.1
+"""Nats a token by which a loss on other things may rise, or such a share of what the champion's own training cost there, before it counts as forgetting."""
+GENTLER = 3
+"""By what the champion's learning rate is divided where answers are taught anew: most of what is gone through is known."""
 HELD_OUT_SHARE = 0.2
 """Raters that are held out, of all of whose ratings nothing is learned."""
 
@@ -111,13 +113,22 @@ def prepare(run: Path, overrides: Sequence[str], progress: Progress) -> Prepared
     tree = rerun.settings_of(champion)
     learned = counts["learned"]
     objective = "sft" if isinstance(learned, dict) and int(str(learned["corrections"])) >= LEAST else "kto"
-    own: dict[str, dict[str, object]] = {"data": {"ratings": str((folder / LEARNED).resolve()), "ratings_test": str((folder / HELD_OUT).resolve()),
-                                                 "replaced": str((folder / REPLACED).resolve())},
-           "train": {"objective": objective, "adapter": str(champion.resolve()), "epochs": 1, "learning_rate": None, "budget": None}}  # fmt: skip
+    files = {"ratings": LEARNED, "ratings_test": HELD_OUT, "replaced": REPLACED}
+    own: dict[str, dict[str, object]] = {
+        "data": {key: str((folder / name).resolve()) for key, name in files.items()},
+        "train": {"objective": objective, "adapter": str(champion.resolve()), "epochs": 1, "learning_rate": _rate(tree, objective), "budget": None},
+    }
     for section, values in own.items():
         tree[section] = {**_section(tree, section), **values}
     recipe = recipe_of(tree, before.path, overrides)
     return Prepared(folder, champion, recipe, counts)
+
+
+def _rate(tree: dict[str, object], objective: str) -> float | None:
+    """The champion's learning rate, divided, where both are taught; else what the base's size asks for."""
+    train = _section(tree, "train")
+    rate = train.get("learning_rate")
+    return rate / GENTLER if isinstance(rate, float) and objective == train.get("objective") == "sft" else None
 
 
 def _section(tree: dict[str, object], name: str) -> dict[str, object]:
@@ -220,10 +231,12 @@ def _decide(prepared: Prepared, walked: pipeline.Run) -> Verdict:
 
 def _counts(evidence: Evidence, name: str) -> bool:
     """Whether a measure that is shown to be worse stands against promotion. How near answers are to those taught before does not: what people wanted
-    otherwise has to move them. A loss does from FORGOTTEN on: over thousands of tokens the least change is shown.
+    otherwise has to move them. A loss does from a bound on: over thousands of tokens the least change is shown.
     """
     change = evidence.measure(f"{name}_since", "tuned")
-    slight = name.endswith("loss") and change is not None and change.value < FORGOTTEN
+    base, before = (evidence.measure(name, subject) for subject in ("base", "before"))
+    bound = max(FORGOTTEN, OF_THE_FIRST * (before.value - base.value)) if base and before else FORGOTTEN
+    slight = name.endswith("loss") and change is not None and change.value < bound
     return not slight and not name.startswith(("holdout.", "taught."))
 
 

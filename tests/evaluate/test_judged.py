@@ -46,3 +46,15 @@ def test_what_is_disputed_is_not_asked_and_the_rest_is_asked_once_a_question(tmp
     made = artifact.finish(part, step="data", key="0" * 16, inputs={}, settings={}, versions={})
     asked = judged.read(made, 10)
     assert [(j.question.text, j.held_out) for j in asked] == [("one", True), ("three", False)]
+
+
+def test_a_correction_that_others_wrote_of_the_same_answer_counts_for_one_who_wrote_none(tmp_path: Path) -> None:
+    part = artifact.begin(tmp_path / "data-00000000")
+    rows = [("one", BAD, False), ("one", GOOD, True), ("two", BAD, False)]
+    lines = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}], "liked": liked, "split": "test", "mode": ""}
+             for q, a, liked in rows]  # fmt: skip
+    (part / JUDGED).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    made = artifact.finish(part, step="data", key="0" * 16, inputs={}, settings={}, versions={})
+    two = next(j for j in judged.read(made, 10) if j.question.text == "two")
+    assert two.goes_with(GOOD)
+    assert not two.goes_with(BAD)
