@@ -26,7 +26,7 @@ from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe, recipe_of
 from lorikeet.released import CHAMPION, ROUND, ROUNDS, champion_of, files_of, ratings_of
 from lorikeet.retrain import review
-from lorikeet.retrain.rows import by_majority, one_after_the_other, replaced
+from lorikeet.retrain.rows import by_majority, one_after_the_other, replaced, shared_words
 from lorikeet.retrain.sift import Sifted, sift
 from lorikeet.scoring import fold
 from lorikeet.suite import Suite
@@ -38,6 +38,8 @@ FORGOTTEN, OF_THE_FIRST = 0.05, 0.1
 """Nats a token by which a loss on other things may rise, or such a share of what the champion's own training cost there, before it counts as forgetting."""
 GENTLER = 3
 """By what the champion's learning rate is divided where answers are taught anew: most of what is gone through is known."""
+TOKENS_A_WORD = 2
+"""Tokens that a word has at most, but for rare ones: by so many more an opening is taught where new answers begin alike."""
 HELD_OUT_SHARE = 0.2
 """Raters that are held out, of all of whose ratings nothing is learned."""
 
@@ -118,6 +120,9 @@ def prepare(run: Path, overrides: Sequence[str], progress: Progress) -> Prepared
         "data": {key: str((folder / name).resolve()) for key, name in files.items()},
         "train": {"objective": objective, "adapter": str(champion.resolve()), "epochs": 1, "learning_rate": _rate(tree, objective), "budget": None},
     }
+    if shared := shared_words([{"answer": old, "by": new} for old, new in replacements(folder / REPLACED)]):
+        opening = _section(tree, "data").get("opening_tokens")
+        own["data"]["opening_tokens"] = (opening if isinstance(opening, int) else 0) + TOKENS_A_WORD * shared
     for section, values in own.items():
         tree[section] = {**_section(tree, section), **values}
     recipe = recipe_of(tree, before.path, overrides)

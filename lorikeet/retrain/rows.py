@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from itertools import pairwise
 
 from lorikeet.artifact import Json
 from lorikeet.conversation import Rating
@@ -52,3 +53,10 @@ def one_after_the_other(before: Sequence[dict[str, Json]], now: Sequence[dict[st
     """Replacements of an earlier round with those of this one behind them: what was replaced by an answer that is replaced now gets the last one at once."""
     last = {fold(str(row["answer"])): row["by"] for row in now}
     return [*({**row, "by": last.get(fold(str(row["by"])), row["by"])} for row in before), *now]
+
+
+def shared_words(renewed: Sequence[dict[str, Json]]) -> int:
+    """The most words with which two of the new answers begin alike: before them nothing tells one situation from another."""
+    texts = sorted(str(row["by"]).split() for row in renewed)
+    alike = (next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))) for one, other in pairwise(texts))
+    return max((n for n in alike), default=0)

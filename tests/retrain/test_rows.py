@@ -38,3 +38,9 @@ def test_what_was_replaced_once_is_replaced_by_the_last_word() -> None:
     before = [{"answer": "One.", "by": "Two."}, {"answer": "A.", "by": "B."}]
     assert rows.one_after_the_other(before, [{"answer": "Two.", "by": "Three."}]) == [
         {"answer": "One.", "by": "Three."}, {"answer": "A.", "by": "B."}, {"answer": "Two.", "by": "Three."}]  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_new_answers_that_begin_alike_are_told_apart_only_behind_that() -> None:
+    texts = ("Call for help first. Burn: cool it.", "Call for help first. Bite: wash it.", "Sit down.")
+    assert rows.shared_words([{"answer": str(n), "by": text} for n, text in enumerate(texts)]) == 4
+    assert rows.shared_words([{"answer": "a", "by": "b c"}]) == rows.shared_words([]) == 0
