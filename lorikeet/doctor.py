@@ -70,10 +70,10 @@ def _packages() -> list[Check]:
 
 
 def _llama() -> Check:
-    from lorikeet.engine import binding
+    from lorikeet.engine.binding import library
 
     try:
-        binding.library()
+        library()
     except LorikeetError as error:
         return Check("llama.cpp", "missing", error.message, error.cure)
     return Check("llama.cpp", "fine", f"xllamacpp {metadata.version('xllamacpp')}")

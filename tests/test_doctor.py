@@ -8,6 +8,7 @@ from toy_release import released_run
 
 from lorikeet import artifact, doctor, tidy
 from lorikeet.cli import main
+from lorikeet.engine import binding
 from lorikeet.errors import MachineError, RecipeError
 
 
@@ -18,7 +19,7 @@ def test_this_machine_is_fit_and_what_is_missing_is_told_with_its_cure(tmp_path:
     def broken() -> None:
         raise MachineError("llama.cpp cannot be loaded: libgomp.so.1", "apt-get install libgomp1")
 
-    monkeypatch.setattr("lorikeet.engine.binding.library", broken)
+    monkeypatch.setattr(binding, "library", broken)
     monkeypatch.setattr("lorikeet.machine.memory_bytes", lambda: 10**9)
     told = doctor.told(doctor.examine(tmp_path))
     assert "missing  llama.cpp" in told
