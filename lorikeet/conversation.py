@@ -134,3 +134,8 @@ class Rating:
     correction: str
     rater: str
     controls: Mapping[str, float]
+
+    @property
+    def by(self) -> str:
+        """Who rated; one without a name stands alone."""
+        return self.rater or self.id

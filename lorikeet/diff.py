@@ -12,25 +12,12 @@ from lorikeet import artifact, statistics
 from lorikeet.artifact import RUN, Artifact
 from lorikeet.errors import RecipeError
 from lorikeet.exam import Answer, Set, read_answers
-from lorikeet.recipe import LORA_ONLY
+from lorikeet.recipe import LORA_ONLY, PATHS
 from lorikeet.statistics import Interval
 
 RESOLVED, ANSWERS = "recipe.resolved.yaml", "answers.jsonl"
 _MODEL, _EXAM = ("base", "seed", "persona", "data", "train"), ("evaluate", "audit")
-_PATHS = (
-    "persona",
-    "base",
-    "data.train",
-    "data.test",
-    "data.out_of_scope",
-    "data.never_taught",
-    "data.ratings",
-    "data.ratings_test",
-    "data.replaced",
-    "data.replaced",
-    "train.adapter",
-    "audit.suite",
-)
+_PATHS = {*PATHS} - {"evaluate.embedding"}
 """Keys that name files or a base: what they hold is compared, not what it is called."""
 _ADAPTERS = {f"train.{key}" for key in LORA_ONLY}
 ASKED: tuple[tuple[Set, str], ...] = (

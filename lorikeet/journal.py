@@ -7,15 +7,30 @@ import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from lorikeet.errors import MachineError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+Kept = TypeVar("Kept")
 RATINGS = "ratings-*.jsonl"
 """Files of ratings."""
+
+
+def read_back(folder: Path, pattern: str, reader: TypeAdapter[Kept]) -> list[Kept]:
+    """What the lines of a folder's journals hold; one that holds none is passed over, as the last one of a writer that was killed."""
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        for line in path.read_bytes().splitlines():
+            try:
+                found.append(reader.validate_json(line))
+            except ValidationError:
+                continue
+    return found
 
 
 class Journal:

@@ -2,15 +2,15 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from lorikeet import statistics
-from lorikeet.journal import Journal
+from lorikeet.journal import Journal, read_back
 
 PATTERN = "picks-*.jsonl"
 
@@ -32,22 +32,7 @@ _READER = TypeAdapter(Pick)
 
 def read(folder: Path) -> list[Pick]:
     """The picks of a folder, without lines that hold none, as the last one of a writer that was killed."""
-    found = []
-    for path in sorted(folder.glob(PATTERN)):
-        for line in path.read_bytes().splitlines():
-            try:
-                found.append(_READER.validate_json(line))
-            except ValidationError:
-                continue
-    return found
-
-
-def told(picks: Iterable[Pick]) -> list[str]:
-    """The result of each pair in words; files of one name with other bytes are another pair."""
-    pairs: dict[tuple[tuple[str, str], ...], Counter[str]] = {}
-    for pick in picks:
-        pairs.setdefault(pick.models, Counter())[pick.better] += 1
-    return [_told([name for name, _ in pair], counts) for pair, counts in sorted(pairs.items())]
+    return read_back(folder, PATTERN, _READER)
 
 
 def _told(names: Sequence[str], picks: Counter[str]) -> str:
@@ -80,7 +65,8 @@ class Tally:
             self._picks.append(pick)
 
     def told(self, models: Sequence[tuple[str, str]]) -> str:
-        """The result of a pair so far."""
+        """The result of a pair so far; files of one name with other bytes are another pair."""
+        pair = sorted(models)
         with self._lock:
-            pair = [pick for pick in self._picks if pick.models == tuple(sorted(models))]
-        return "".join(told(pair)) or "nobody has compared them yet"
+            picks = Counter(pick.better for pick in self._picks if pick.models == tuple(pair))
+        return _told([name for name, _ in pair], picks) if picks else "nobody has compared them yet"

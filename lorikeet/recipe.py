@@ -26,11 +26,6 @@ UNQUANTISED = ("F16", "BF16")
 """Files that are made from the base and what was trained; the others are made from F16."""
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 """What an assistant's name looks like."""
-PATHS = (
-    *("base", "persona", "evaluate.embedding", "train.adapter", "audit.suite"),
-    *(f"data.{key}" for key in ("train", "test", "out_of_scope", "never_taught", "ratings", "ratings_test", "replaced")),
-)
-"""Keys whose values may be paths."""
 BENCHMARKS = "evaluate.benchmarks."
 """What the key of a benchmark's file begins with."""
 Part = Literal["all", "attention", "mlp"]
@@ -44,6 +39,8 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[\w./-]+")
 """A data set of the Hub: owner/name@commit."""
 RowKey = Literal["train", "test", "out_of_scope", "never_taught", "ratings", "ratings_test", "replaced"]
 """Keys of the data section that name rows."""
+PATHS = ("base", "persona", "evaluate.embedding", "train.adapter", "audit.suite", *(f"data.{key}" for key in get_args(RowKey)))
+"""Keys whose values may be paths."""
 Share = Annotated[float, Field(ge=0, le=1)]
 _SPAN = re.compile(r"([1-9]\d*)([smh])")
 

@@ -126,14 +126,10 @@ def champion_of(run: Path) -> Path:
     return folder
 
 
-def files_of(run: Path) -> dict[str, str]:
-    """sha256 of every file that a run and its rounds have released or examined, and the folder that it is of: whose replies people may have rated."""
-    folders = [run, *sorted(path.parent for path in run.glob(f"{ROUNDS}/*/{RUN}"))]
-    found: dict[str, str] = {}
-    for folder in folders:
-        for entry in release.files if (release := _current_release(folder)) else ():
-            found.setdefault(entry.sha256, str(folder))
-    return found
+def files_of(run: Path) -> set[str]:
+    """sha256 of every file that a run and its rounds have examined: whose replies people may have rated."""
+    folders = [run, *(path.parent for path in run.glob(f"{ROUNDS}/*/{RUN}"))]
+    return {entry.sha256 for folder in folders if (release := _current_release(folder)) for entry in release.files}
 
 
 ROUNDS, ROUND = "rounds", "round.json"

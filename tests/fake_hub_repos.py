@@ -3,16 +3,16 @@
 import base64
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlparse
 
 from fake_json import send_json
+from ports import stand_in
 
 LARGE = (".gguf", ".safetensors", "tokenizer.json")
 Answer = tuple[int, Any]
@@ -180,12 +180,5 @@ def hub_on_a_port(hub: Hub) -> Iterator[Hub]:
 
         do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815  # the server's own names
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with stand_in(Handler) as hub.endpoint:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()

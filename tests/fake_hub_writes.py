@@ -3,17 +3,16 @@
 import base64
 import hashlib
 import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlparse
 
 from fake_json import send_json
+from ports import stand_in
 
 TOKEN = "hf_the-secret-of-this-test"
 Answer = tuple[int, dict[str, Any]]
@@ -83,13 +82,6 @@ class WritableHub:
         return 200, {"commitUrl": f"{self.endpoint}/datasets/{self.name}/commit/1", "commitOid": "1" * 40, "success": True}
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
-
-
 @contextmanager
 def serving_writes(hub: WritableHub, port: int = 0) -> Iterator[WritableHub]:
     """The hub, listening at `hub.endpoint`."""
@@ -105,11 +97,5 @@ def serving_writes(hub: WritableHub, port: int = 0) -> Iterator[WritableHub]:
         def do_POST(self) -> None:
             self.do_GET()
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with stand_in(Handler, port) as hub.endpoint:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -151,7 +151,7 @@ def _counts(ratings: Sequence[Rating], key: Callable[[Rating], str]) -> list[Cou
 
 def _count(name: str, ratings: Sequence[Rating]) -> Count:
     """One rater's ratings are alike, so that the interval goes by raters where one gave several; who is not known counts as somebody else."""
-    raters = [rating.rater or rating.id for rating in ratings]
+    raters = [rating.by for rating in ratings]
     hits = [rating.liked for rating in ratings]
     count = len(set(raters))
     if count == len(hits):

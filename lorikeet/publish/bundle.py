@@ -110,8 +110,7 @@ def rows(shown: Shown, licence: str) -> list[Item]:
             row = json.loads(line)
             kept = {key: row[key] for key in ("messages", "topic", "category", "kind", "mode") if row.get(key)}
             parts.setdefault(row["split"], []).append(json.dumps(kept, ensure_ascii=False) + "\n")
-    names = {"train": "train", "validation": "validation", "test": "test"}
-    listed = "".join(f"  - split: {names[part]}\n    path: data/{part}.jsonl\n" for part in names if part in parts)
+    listed = "".join(f"  - split: {part}\n    path: data/{part}.jsonl\n" for part in ("train", "validation", "test") if part in parts)
     head = f"---\nlicense: {licence}\ntask_categories:\n- text-generation\nconfigs:\n- config_name: default\n  data_files:\n{listed}---\n"
     told = "\n".join(f"| {part} | {len(lines)} |" for part, lines in parts.items())
     text = (f"{head}\n# Rows of {shown.run['title']}\n\nConversations as `messages`, split by {shown.data['split']} as the model was trained and examined.\n\n"

@@ -1,14 +1,13 @@
 """The owner's word on ratings, a line each in the feedback folder: accepted, rejected, or accepted with another correction."""
 
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from lorikeet.conversation import Rating
-from lorikeet.journal import Journal
+from lorikeet.journal import Journal, read_back
 
 PATTERN = "review-*.jsonl"
 
@@ -32,13 +31,7 @@ _READER = TypeAdapter(Decision)
 
 def read(folder: Path) -> dict[str, Decision]:
     """The last decision on each rating, by its id; lines that hold none are passed over."""
-    found: list[Decision] = []
-    for path in folder.glob(PATTERN):
-        for line in path.read_bytes().splitlines():
-            try:
-                found.append(_READER.validate_python(json.loads(line)))
-            except (ValidationError, ValueError):
-                continue
+    found = read_back(folder, PATTERN, _READER)
     return {decision.rating: decision for decision in sorted(found, key=lambda decision: decision.timestamp)}
 
 

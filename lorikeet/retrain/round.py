@@ -99,7 +99,7 @@ def _sifted(run: Path, champion: Path, recipe: LoadedRecipe) -> Sifted:
     rows = read_rows(data) if data else []
     exam = {fold(row.messages[-2].content) for row in rows if row.part == "test" or row.kind == "never-taught"}
     exam |= {fold(probe.question) for probe in recipe.suite.probes}
-    return sift(ratings.read(place).ratings, {*files_of(run)}, exam, review.read(place))
+    return sift(ratings.read(place).ratings, files_of(run), exam, review.read(place))
 
 
 def prepare(run: Path, overrides: Sequence[str], progress: Progress) -> Prepared:
@@ -120,7 +120,7 @@ def prepare(run: Path, overrides: Sequence[str], progress: Progress) -> Prepared
         "data": {key: str((folder / name).resolve()) for key, name in files.items()},
         "train": {"objective": objective, "adapter": str(champion.resolve()), "epochs": 1, "learning_rate": _rate(tree, objective), "budget": None},
     }
-    if shared := shared_words([{"answer": old, "by": new} for old, new in replacements(folder / REPLACED)]):
+    if shared := shared_words([new for _, new in replacements(folder / REPLACED)]):
         opening = _section(tree, "data").get("opening_tokens")
         own["data"]["opening_tokens"] = (opening if isinstance(opening, int) else 0) + TOKENS_A_WORD * shared
     for section, values in own.items():
@@ -154,7 +154,7 @@ def _begin(run: Path, champion: Path, recipe: LoadedRecipe, progress: Progress) 
         parts[HELD_OUT if _is_held_out(rating) else LEARNED].append(rating)
     counts: dict[str, Json] = {"accepted": len(found.accepted), "aside": dict(Counter(one.code for one in found.aside).most_common())}
     for name, kept in (("learned", parts[LEARNED]), ("held_out", parts[HELD_OUT])):
-        counts[name] = {"ratings": len(kept), "raters": len({r.rater or r.id for r in kept}), "liked": sum(r.liked for r in kept),
+        counts[name] = {"ratings": len(kept), "raters": len({r.by for r in kept}), "liked": sum(r.liked for r in kept),
                         "disliked": sum(not r.liked for r in kept), "corrections": sum(bool(r.correction) for r in kept)}  # fmt: skip
     _require_enough(parts, found)
     number = 1 + max((int(path.parent.name) for path in run.glob(f"{ROUNDS}/*/counts.json")), default=1)
@@ -181,7 +181,7 @@ def _replaced_before(recipe: LoadedRecipe) -> list[dict[str, Json]]:
 
 def _is_held_out(rating: Rating) -> bool:
     """Whether the rater is one of those that are held out: by name, so that it is the same in every round."""
-    drawn = hashlib.sha256(f"held out\x1f{rating.rater or rating.id}".encode()).digest()
+    drawn = hashlib.sha256(f"held out\x1f{rating.by}".encode()).digest()
     return int.from_bytes(drawn[:8], "big") < HELD_OUT_SHARE * 2**64
 
 

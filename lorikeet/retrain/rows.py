@@ -42,7 +42,7 @@ def replaced(ratings: Sequence[Rating]) -> list[dict[str, Json]]:
         raters: dict[str, set[str]] = {}
         for rating in those:
             if rating.correction.strip():
-                raters.setdefault(rating.correction.strip(), set()).add(rating.rater or rating.id)
+                raters.setdefault(rating.correction.strip(), set()).add(rating.by)
         best = max(raters, key=lambda text: (len(raters[text]), text), default="")
         if best and len(raters[best]) >= AGREED and sum(1 if rating.liked else -1 for rating in those) < 0:
             rows.append({"answer": those[-1].liked_value, "by": best, "raters": len(raters[best])})
@@ -55,8 +55,8 @@ def one_after_the_other(before: Sequence[dict[str, Json]], now: Sequence[dict[st
     return [*({**row, "by": last.get(fold(str(row["by"])), row["by"])} for row in before), *now]
 
 
-def shared_words(renewed: Sequence[dict[str, Json]]) -> int:
-    """The most words with which two of the new answers begin alike: before them nothing tells one situation from another."""
-    texts = sorted(str(row["by"]).split() for row in renewed)
+def shared_words(answers: Sequence[str]) -> int:
+    """The most words with which two of the answers begin alike: before them nothing tells one situation from another."""
+    texts = sorted(answer.split() for answer in answers)
     alike = (next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))) for one, other in pairwise(texts))
     return max((n for n in alike), default=0)

@@ -124,27 +124,22 @@ def _duplicates(left: Sequence[Rating], everything: Sequence[Rating]) -> list[Se
 
 
 def _place(rating: Rating) -> tuple[str, str, str]:
-    return _rater(rating), fold(" ".join(question for question, _ in rating.chat_history)), fold(rating.liked_value)
-
-
-def _rater(rating: Rating) -> str:
-    """Who rated; one without a name stands alone."""
-    return rating.rater or rating.id
+    return rating.by, fold(" ".join(question for question, _ in rating.chat_history)), fold(rating.liked_value)
 
 
 def _floods(left: Sequence[Rating], everything: Sequence[Rating]) -> list[SetAside]:
-    counts = Counter(map(_rater, everything))
+    counts = Counter(rating.by for rating in everything)
     bound = max(FLOOD, FLOOD_SHARE * len(everything))
-    return [SetAside(r, "flood", f"one rater gave {counts[_rater(r)]} of {len(everything)} ratings") for r in left if counts[_rater(r)] > bound]
+    return [SetAside(r, "flood", f"one rater gave {counts[r.by]} of {len(everything)} ratings") for r in left if counts[r.by] > bound]
 
 
 def _copies(left: Sequence[Rating], everything: Sequence[Rating]) -> list[SetAside]:
     asked: dict[tuple[str, str], set[str]] = {}
     for rating in everything:
         if rating.correction:
-            asked.setdefault((_rater(rating), fold(rating.correction)), set()).add(fold(rating.liked_value))
+            asked.setdefault((rating.by, fold(rating.correction)), set()).add(fold(rating.liked_value))
     return [SetAside(r, "copied", "one rater wrote this correction for several different replies") for r in left
-            if r.correction and len(asked[_rater(r), fold(r.correction)]) >= COPIED]  # fmt: skip
+            if r.correction and len(asked[r.by, fold(r.correction)]) >= COPIED]  # fmt: skip
 
 
 def _contrary(left: Sequence[Rating], everything: Sequence[Rating]) -> list[SetAside]:
@@ -156,7 +151,7 @@ def _contrary(left: Sequence[Rating], everything: Sequence[Rating]) -> list[SetA
     from scipy.stats import binomtest
 
     found: list[SetAside] = []
-    mine = {_rater(rating) for rating in left}
+    mine = {rating.by for rating in left}
     pool = [*everything]
     while True:
         agreed, asked = _agreement(pool)
@@ -170,15 +165,15 @@ def _contrary(left: Sequence[Rating], everything: Sequence[Rating]) -> list[SetA
         if not worst or chances[worst] >= AGAINST:
             return found
         why = f"its rater agrees with the others in {agreed[worst]} of {asked[worst]} replies that they rated too"
-        found += [SetAside(r, "contrary", why) for r in left if _rater(r) == worst]
-        pool = [r for r in pool if _rater(r) != worst]
+        found += [SetAside(r, "contrary", why) for r in left if r.by == worst]
+        pool = [r for r in pool if r.by != worst]
 
 
 def _agreement(ratings: Sequence[Rating]) -> tuple[Counter[str], Counter[str]]:
     """By rater: with how many of the replies that two or more others rated, and do not tie about, the rater agrees; and how many there are."""
     votes: dict[str, Counter[str]] = {}
     for rating in ratings:
-        votes.setdefault(fold(rating.liked_value), Counter())[_rater(rating)] += 1 if rating.liked else -1
+        votes.setdefault(fold(rating.liked_value), Counter())[rating.by] += 1 if rating.liked else -1
     agreed: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for cast in votes.values():

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from fake_hub_writes import TOKEN, WritableHub, free_port, serving_writes
+from fake_hub_writes import TOKEN, WritableHub, serving_writes
 from huggingface_hub import constants
+from ports import free_port
 from toy_ratings import rating
 
 from lorikeet.errors import LorikeetError, RecipeError

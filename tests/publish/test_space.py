@@ -2,14 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from ports import free_port, until_healthy
 from toy_release import released_run
 
 from lorikeet import bases
@@ -32,9 +31,7 @@ def test_a_space_runs_from_its_folder_and_answers(tmp_path: Path) -> None:
     base = bases.wheel_file(NAMED["smollm2-135m"])
     planned = stage.plan(released_run(tmp_path / "run", base), Wanted("me/helper", quantisation="Q8_0", space="me/space"))
     stage.write(planned, tmp_path / "helper")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     here = {**os.environ, "LORIKEET_MODEL": str(tmp_path / "helper"), "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
     folder = tmp_path / "helper-space"
     found = subprocess.run(
@@ -44,13 +41,7 @@ def test_a_space_runs_from_its_folder_and_answers(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=here, stderr=subprocess.PIPE) as process:
         try:
             address = f"http://127.0.0.1:{port}"
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"{address}/health", timeout=1)
-                    break
-                except OSError:
-                    assert process.poll() is None, process.stderr.read().decode()  # type: ignore[union-attr]
-                    time.sleep(0.1)
+            until_healthy(address, process)
             body = json.dumps({"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 16}).encode()
             request = urllib.request.Request(f"{address}/v1/chat/completions", body, {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=60) as answer:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from browsing import browsed, gradio_leftovers, on_a_port, outside
+from browsing import browsed, gradio_leftovers, outside
 from fastapi import FastAPI
+from ports import on_a_port
 from toy_ratings import rating
 
 from lorikeet.retrain import review

@@ -42,5 +42,5 @@ def test_what_was_replaced_once_is_replaced_by_the_last_word() -> None:
 
 def test_new_answers_that_begin_alike_are_told_apart_only_behind_that() -> None:
     texts = ("Call for help first. Burn: cool it.", "Call for help first. Bite: wash it.", "Sit down.")
-    assert rows.shared_words([{"answer": str(n), "by": text} for n, text in enumerate(texts)]) == 4
-    assert rows.shared_words([{"answer": "a", "by": "b c"}]) == rows.shared_words([]) == 0
+    assert rows.shared_words(texts) == 4
+    assert rows.shared_words(["b c"]) == rows.shared_words([]) == 0

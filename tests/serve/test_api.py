@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-import uvicorn
+from ports import on_a_port
 
 from lorikeet.bases import wheel_file
 from lorikeet.engine import Prompt, Sampling
@@ -78,21 +76,6 @@ def question(**changed: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3, **changed}
 
 
-@contextmanager
-def running(app: Any) -> Iterator[str]:
-    """The app on a real port of the loopback; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2, ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=20)
-
-
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
@@ -132,7 +115,7 @@ def test_a_body_over_the_limit_is_413() -> None:
 
 
 def test_a_body_over_the_limit_without_a_length_is_413() -> None:
-    with running(api.create([Offer(served(), FakeServer())])) as address:
+    with on_a_port(api.create([Offer(served(), FakeServer())])) as address:
         pieces = (b"x" * 100_000 for _ in range(12))
         assert httpx.post(f"{address}/v1/chat/completions", content=pieces, headers={"Content-Type": "application/json"}).status_code == 413
 
@@ -174,7 +157,7 @@ def test_an_answer_has_the_openai_shape_and_no_path() -> None:
 
 
 def test_the_openai_client_reads_both_forms() -> None:
-    with running(api.create([Offer(served(), FakeServer())])) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+    with on_a_port(api.create([Offer(served(), FakeServer())])) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
         assert [m.id for m in client.models.list()] == ["helper"]
         whole = client.chat.completions.create(model="helper", messages=[{"role": "user", "content": "hello"}], max_tokens=3)
         chunks = list(client.chat.completions.create(model="helper", messages=[{"role": "user", "content": "hello"}], max_tokens=3, stream=True,
@@ -188,7 +171,7 @@ def test_the_openai_client_reads_both_forms() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_stops_the_model(stream: bool) -> None:
     engine = FakeServer(pause=0.02)
-    with running(api.create([Offer(served(), engine)])) as address:
+    with on_a_port(api.create([Offer(served(), engine)])) as address:
         with (
             pytest.raises(httpx.ReadTimeout),
             httpx.stream("POST", f"{address}/v1/chat/completions", json=question(max_tokens=90, stream=stream), timeout=0.5) as answer,
@@ -219,14 +202,14 @@ def test_each_model_answers_to_its_name_and_tells_what_it_is() -> None:
     assert post(app, question(model="other")).json()["model"] == "other"
     assert post(app, question()).json()["model"] == "helper"
     assert (len(first.asked), len(second.asked)) == (1, 1)
-    with running(app) as address:
+    with on_a_port(app) as address:
         listed = httpx.get(f"{address}/v1/models").json()["data"]
     assert [(m["id"], m["approved"], m["verdict"]) for m in listed] == [("helper", True, "approved"), ("other", False, "blocked")]
 
 
 def test_a_completion_of_the_older_kind_is_put_as_a_question() -> None:
     engine = FakeServer()
-    with running(api.create([Offer(served(), engine)])) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+    with on_a_port(api.create([Offer(served(), engine)])) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
         whole = client.completions.create(model="helper", prompt="hello", max_tokens=3)
         pieces = list(client.completions.create(model="helper", prompt="hello", max_tokens=3, stream=True))
     assert whole.choices[0].text == "w0 w1 w2 " == "".join(piece.choices[0].text for piece in pieces)
@@ -259,7 +242,7 @@ def test_who_asks_too_often_from_elsewhere_is_told_when_to_come_back() -> None:
 
 def test_metrics_count_answers_tokens_and_who_waits_behind_the_key() -> None:
     app = api.create([Offer(served(), FakeServer())], host="0.0.0.0", key="sesame", busy=lambda: {"helper.gguf": (2, 5)})
-    with running(app) as address, httpx.Client(base_url=address) as client:
+    with on_a_port(app) as address, httpx.Client(base_url=address) as client:
         assert client.get("/metrics").status_code == 401
         client.headers["Authorization"] = "Bearer sesame"
         client.post("/v1/chat/completions", json=question())
@@ -296,7 +279,7 @@ def test_the_real_engine_answers_the_openai_client_the_same_way_twice() -> None:
     try:
         model = served(path=path, sha256=NAMED["smollm2-135m"].sha256)
         with (
-            running(api.create([Offer(model, engine)])) as address,
+            on_a_port(api.create([Offer(model, engine)])) as address,
             openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120) as client,
         ):
             name = client.models.list().data[0].id

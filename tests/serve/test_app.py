@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import browsed, gradio_leftovers, on_a_port, outside
+from browsing import browsed, gradio_leftovers, outside
+from ports import on_a_port
 
 from lorikeet.conversation import Rating
 from lorikeet.engine import Prompt, Sampling

@@ -4,11 +4,8 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 import pytest
 from browsing import browsed, outside
+from ports import free_port, until_healthy
 
 from lorikeet import bases
 from lorikeet.feedback import ratings
@@ -42,20 +40,12 @@ def run_of(folder: Path, like: str) -> Path:
 @contextmanager
 def serving(run: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`lorikeet serve` in a process group of its own; yields its address when it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "lorikeet", "serve", str(run), "--unreleased", "--port", str(port), "--slots", "4"]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as process:
         try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"{address}/health", timeout=1)
-                    break
-                except OSError:
-                    assert process.poll() is None, process.stderr.read().decode()  # type: ignore[union-attr]
-                    time.sleep(0.1)
+            until_healthy(address, process)
             yield address, process
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -73,7 +63,7 @@ def ask(page: Any, question: str) -> str:
     answers = page.locator(".bot.message").count()
     page.locator("textarea:visible").first.fill(question)
     page.keyboard.press("Enter")
-    page.locator("button.stop-button").wait_for()
+    page.locator(".bot.message", has_text=re.compile(r"\w")).nth(answers).wait_for()
     page.locator("button.stop-button").wait_for(state="hidden", timeout=120_000)
     page.locator("#speed", has_text=re.compile(r"tokens, [\d.]+ a second")).last.wait_for()
     assert page.locator(".bot.message").count() == answers + 1

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import browsed, gradio_leftovers, on_a_port, outside
+from browsing import browsed, gradio_leftovers, outside
+from ports import on_a_port
 
 from lorikeet.engine import Prompt, Sampling
 from lorikeet.released import Served
