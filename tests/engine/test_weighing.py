@@ -66,11 +66,13 @@ def test_no_question_weighs_nothing() -> None:
 def test_both_engines_weigh_and_go_on_alike(tiny_base: Path, tmp_path: Path) -> None:
     from lorikeet import bases
     from lorikeet.engine.llamacpp import LlamaCppEngine
-    from lorikeet.export import merge
+    from lorikeet.export.merge import Order, convert
     from lorikeet.progress import Silent
 
     base = bases.prepare(str(tiny_base), Silent())
-    merge.main(base.path, tiny_base, tmp_path / "tiny.gguf", "tiny")
+    nothing = tmp_path / "nothing-trained"
+    nothing.mkdir()
+    convert(Order(str(base.path), str(nothing), str(tmp_path / "tiny.gguf"), "F16", "tiny"), tmp_path)
     ours, theirs = TorchEngine(base.path, None, 2), LlamaCppEngine(tmp_path / "tiny.gguf", 2, slots=6)
     texts = ["Question: What floats?\nAnswer:", "Question: What sinks in water, and why does it?\nAnswer:", "Once"]
     assert [ours.encode(text) for text in texts] == [theirs.encode(text) for text in texts]
