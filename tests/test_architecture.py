@@ -20,6 +20,8 @@ SHELVES = (
     {"released", "report", "diff", "rerun", "judge", "picks", "doctor", "tidy"},
     {"subjects"},
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
+    {"steps"},
+    {"crew"},
     {"pipeline", "compare"},
     {"sweep", "retrain"},
     {"arguments"},
@@ -30,7 +32,7 @@ SHELVES = (
 """A module or folder may import from lower shelves, and from its own unless it is a stage."""
 STAGES = SHELVES[10]
 HEAVY = {"torch", "transformers", "peft", "trl", "gradio", "xllamacpp", "datasets"}
-LIGHT = {name for shelf in SHELVES[:6] for name in shelf} | {"exam", "pipeline", "arguments", "cli", "__init__", "__main__"}
+LIGHT = {name for shelf in SHELVES[:6] for name in shelf} | {"exam", "steps", "crew", "pipeline", "arguments", "cli", "__init__", "__main__"}
 
 
 def modules() -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from toy_recipe import write_recipe
 
-from lorikeet import machine, memory, pipeline
+from lorikeet import machine, memory, pipeline, steps
 from lorikeet.artifact import Json
 from lorikeet.memory import Shape
 from lorikeet.recipe import LoadedRecipe, TrainSettings, load_recipe
@@ -108,7 +108,7 @@ def test_a_plan_cuts_batches_to_the_share_of_the_memory(planned: tuple[LoadedRec
 def test_the_share_of_the_memory_is_in_no_key(planned: tuple[LoadedRecipe, Base], tmp_path: Path) -> None:
     _, base = planned
     path = tmp_path / "recipe" / "recipe.yaml"
-    keys = [pipeline.key_of(pipeline.steps_of(load_recipe(path, change).for_base(base), base)[1], {"base": "b", "data": "d"})
+    keys = [steps.key_of(steps.steps_of(load_recipe(path, change).for_base(base), base)[1], {"base": "b", "data": "d"})
             for change in ([], ["machine.memory_share=0.5"], ["train.batch=auto"])]  # fmt: skip
     assert keys[0] == keys[1] != keys[2]
 

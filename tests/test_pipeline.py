@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from toy_recipe import write_recipe
 
-from lorikeet import artifact, pipeline, report
+from lorikeet import artifact, machine, pipeline, report
 from lorikeet.artifact import MANIFEST, Artifact, Json
+from lorikeet.crew import Here
 from lorikeet.errors import BusyError, DataError, MachineError, RecipeError
-from lorikeet.pipeline import Run, Step, key_of
+from lorikeet.pipeline import Run
 from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import LoadedRecipe, load_recipe
+from lorikeet.steps import Step, key_of, steps_of
 from lorikeet.weights import Base
 
 BASE = Base(Path("/nowhere"), "tiny", "base-print", "here", "unknown")
@@ -42,8 +44,11 @@ def step(
     return Step(name, stage, version, settings if settings is not None else {"x": 1}, inputs, work)
 
 
-def do(one: Step, directory: Path, walked: Run | None = None) -> Artifact:
-    return pipeline._do(one, directory, walked or Run(directory), {"base": "base-print"}, Silent())
+def do(one: Step, directory: Path, walked: Run | None = None, progress: Progress | None = None) -> Artifact:
+    walked = walked or Run(directory)
+    toy = LoadedRecipe.model_construct()
+    pipeline._walk([one], walked, toy, BASE, Here(), progress or Silent())
+    return walked.artifacts[one.name]
 
 
 @pytest.fixture
@@ -117,7 +122,7 @@ def test_a_step_that_begins_anew_beside_an_unfinished_one_says_so(x: int, told: 
 
     with pytest.raises(DataError):
         do(step(breaks, {"x": 1}), tmp_path)
-    pipeline._do(step(writes("two"), {"x": x}), tmp_path, Run(tmp_path), {"base": "base-print"}, Told())
+    do(step(writes("two"), {"x": x}), tmp_path, progress=Told())
     assert any("was not finished" in line for line in said) is told
 
 
@@ -218,7 +223,7 @@ def test_a_walk_writes_the_resolved_recipe(walk: Callable[..., Run], tmp_path: P
 
 def keys(recipe: LoadedRecipe) -> dict[str, str]:
     """The keys of a recipe's steps, each over inputs of the same fingerprints."""
-    steps = pipeline.steps_of(recipe, BASE)
+    steps = steps_of(recipe, BASE)
     return {s.name: key_of(s, {name: f"print of {name}" for name in ("base", *(t.name for t in steps))}) for s in steps}
 
 
@@ -230,13 +235,13 @@ def changed(recipe: LoadedRecipe, *overrides: str) -> set[str]:
 
 def test_inputs_come_before_what_needs_them(recipe: LoadedRecipe) -> None:
     known = {"base"}
-    for one in pipeline.steps_of(recipe, BASE):
+    for one in steps_of(recipe, BASE):
         assert set(one.inputs) <= known
         known.add(one.name)
 
 
 def test_every_quantisation_has_a_folder_and_an_audit_and_f16_is_always_made(recipe: LoadedRecipe) -> None:
-    names = [s.name for s in pipeline.steps_of(recipe, BASE)]
+    names = [s.name for s in steps_of(recipe, BASE)]
     assert names == ["data", "train", "evaluate", "export-F16", "export-Q8_0", "audit-F16", "audit-Q8_0", "release"]
 
 
@@ -298,7 +303,7 @@ def test_changed_rows_make_the_data_anew(recipe: LoadedRecipe) -> None:
 
 def test_qlora_without_its_library_is_refused_before_any_work(recipe: LoadedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.bases, "prepare", lambda source, progress: BASE)
-    monkeypatch.setattr(pipeline, "_version", lambda package: "missing")
+    monkeypatch.setattr(pipeline, "version_of", lambda package: "missing")
     monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(never)])
     with pytest.raises(MachineError, match="bitsandbytes"):
         pipeline.run(load_recipe(recipe.path, ["train.method=qlora"]), tmp_path / "run", Silent())
@@ -306,7 +311,7 @@ def test_qlora_without_its_library_is_refused_before_any_work(recipe: LoadedReci
 
 def test_a_tracker_that_is_not_installed_is_refused_before_any_work(recipe: LoadedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.bases, "prepare", lambda source, progress: BASE)
-    monkeypatch.setattr(pipeline, "_version", lambda package: "missing" if package == "wandb" else "1.0")
+    monkeypatch.setattr(pipeline, "version_of", lambda package: "missing" if package == "wandb" else "1.0")
     monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(never)])
     with pytest.raises(MachineError, match="wandb, which is not installed") as raised:
         pipeline.run(load_recipe(recipe.path, ["machine.report_to=[tensorboard, wandb]"]), tmp_path / "run", Silent())
@@ -315,7 +320,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_any_work(recipe: Load
 
 def test_fp16_without_a_gpu_is_refused_before_any_work(recipe: LoadedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.bases, "prepare", lambda source, progress: BASE)
-    monkeypatch.setattr(pipeline.machine, "gpu_generation", lambda: 0)
+    monkeypatch.setattr(machine, "gpu_generation", lambda: 0)
     monkeypatch.setattr(pipeline, "steps_of", lambda recipe, base: [step(never)])
     with pytest.raises(MachineError, match="fp16, which trains on a CUDA GPU alone"):
         pipeline.run(load_recipe(recipe.path, ["train.precision=fp16"]), tmp_path / "run", Silent())
