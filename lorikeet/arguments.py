@@ -10,6 +10,9 @@ Add = Callable[[str, str, str], argparse.ArgumentParser]
 """Adds a command: its name, what it is about, an example."""
 
 
+CLUSTER = "do the steps on a Ray cluster: `ray` for one on this machine, ray://HOST:PORT, or HOST:PORT from one of its nodes"
+
+
 def parser(commands: Mapping[str, Command], version: str) -> argparse.ArgumentParser:
     """The parser of all commands; what is parsed carries the one that was named, as `command`."""
     whole = argparse.ArgumentParser(
@@ -56,6 +59,8 @@ def _running(add: Add) -> None:
         sub.add_argument("--out", type=Path, help="the run folder (default: runs/NAME)")
         if name == "audit":
             _audit_options(sub)
+        if name != "plan":
+            sub.add_argument("--on", default="", metavar="CLUSTER", help=CLUSTER)
         if name == "run":
             sub.add_argument("--until", metavar="STAGE", help="stop after this stage")
         else:
@@ -133,6 +138,7 @@ def _once_more(add: Add) -> None:
     sweep.add_argument("--seeds", type=_count, default=3, metavar="N", help="trainings of each (default: 3)")
     sweep.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a key of the recipe for all of them")
     sweep.add_argument("--out", type=Path, help="the folder to work in (default: runs/NAME-sweep)")
+    sweep.add_argument("--on", default="", metavar="CLUSTER", help=CLUSTER)
     report = add("report", "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=Path, help="a run folder")
     feedback = add("feedback", "what users said: counts by model, file, assistant and week; ratings to read; rows for the next round",

@@ -161,10 +161,14 @@ def read_rows(data: Artifact) -> list[HeldOut]:
 
 
 def taught_answers(rows: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
-    """Topics (or groups, where rows have no topic) of every taught answer that was trained on, by its text."""
+    """Topics (or groups, where rows have no topic) of every taught answer that was trained on, by its text.
+
+    Not those that turn a question away: a rating may have made such an answer one of the taught.
+    """
     found: dict[str, tuple[str, ...]] = {}
+    away = {fold(row.messages[-1].content) for row in rows if row.kind == "out-of-scope"}
     for row in rows:
-        if row.kind == "taught" and row.part == "train":
+        if row.kind == "taught" and row.part == "train" and fold(row.messages[-1].content) not in away:
             text, topic = row.messages[-1].content, row.topic or row.group
             found[text] = tuple(dict.fromkeys((*found.get(text, ()), topic)))
     return found

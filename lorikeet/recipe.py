@@ -342,6 +342,10 @@ class MachineSettings(Strict):
     slots: Annotated[int, Field(ge=1, le=64)] = Field(16, description="answers written at the same time in exams")
     report_to: list[Tracker] = Field([], description="trackers that follow the training: tensorboard, trackio, wandb; each is installed apart")
     memory_share: Annotated[float, Field(gt=0, le=1)] = Field(0.7, description="share of the memory that training may take")
+    workers: Annotated[int, Field(ge=1)] = Field(1, description="on a cluster: processes that train together")
+    worker_cpus: Annotated[int, Field(ge=1)] = Field(2, description="on a cluster: processors of each of them, and of every other step")
+    worker_gpus: Annotated[float, Field(ge=0)] = Field(0, description="on a cluster: GPUs of each process that trains; below 1 several share one")
+    restarts: Annotated[int, Field(ge=0)] = Field(3, description="on a cluster: how often a step whose node died is done again")
 
 
 class Recipe(Strict):

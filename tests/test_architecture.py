@@ -22,7 +22,7 @@ SHELVES = (
     {"data", "train", "evaluate", "export", "audit", "feedback", "publish", "serve", "terminal_chat"},
     {"steps"},
     {"crew"},
-    {"pipeline", "compare"},
+    {"pipeline", "compare", "cluster"},
     {"sweep", "retrain"},
     {"arguments"},
     {"commands"},

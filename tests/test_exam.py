@@ -161,6 +161,11 @@ def test_only_trained_taught_answers_count_as_taught() -> None:
     assert exam.taught_answers(rows) == {"A": ("burn",), "D": ("g",)}
 
 
+def test_an_answer_that_turns_away_is_no_taught_one_even_where_a_rater_liked_it() -> None:
+    rows = [held_out("tax?", "train", "out-of-scope", answer="Not my field."), held_out("what of a burn?", "train", answer="not my field")]
+    assert exam.taught_answers(rows) == {}
+
+
 def test_measures_count_each_set_by_itself() -> None:
     found = answers(
         [*(question(id_) for id_ in "abcd"), question("t", "oblique"), question("o", "outside"), question("n1", "never"), question("n2", "never")],

@@ -1,6 +1,8 @@
 """The road, as far as it is asked for: plan, run and its stages, audit without a recipe, and tidying up."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from lorikeet.errors import RecipeError, RefusedError
 
 if TYPE_CHECKING:
     from lorikeet.artifact import Json
+    from lorikeet.crew import Crew
     from lorikeet.pipeline import Run
     from lorikeet.recipe import LoadedRecipe
 
@@ -25,7 +28,7 @@ def load(arguments: argparse.Namespace) -> tuple["LoadedRecipe", Path]:
 
 def demo(arguments: argparse.Namespace) -> int:
     """`lorikeet demo`."""
-    arguments.recipe, arguments.set, arguments.until = bundled("first-aid") / "recipe.yaml", [], None
+    arguments.recipe, arguments.set, arguments.until, arguments.on = bundled("first-aid") / "recipe.yaml", [], None, ""
     return run(arguments)
 
 
@@ -35,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lorikeet.progress import Terminal
 
     recipe, directory = load(arguments)
-    walked = pipeline.run(recipe, directory, Terminal(), arguments.until)
+    with crew_of(arguments, recipe) as crew:
+        walked = pipeline.run(recipe, directory, Terminal(), arguments.until, crew)
     if processes.rank():
         return 0
     tell(arguments, pipeline.document(walked, recipe), walk_told(walked))
@@ -44,6 +48,21 @@ def run(arguments: argparse.Namespace) -> int:
             "no file earned approval; the report says why", f"read {directory}/report.html; to talk to one all the same: lorikeet chat {directory} --unreleased"
         )
     return 0
+
+
+@contextmanager
+def crew_of(arguments: argparse.Namespace, recipe: "LoadedRecipe") -> Iterator["Crew | None"]:
+    """Those of the cluster that --on names; None where this process does the steps."""
+    if not arguments.on:
+        yield None
+        return
+    if processes.world() > 1:
+        raise RecipeError("--on and torchrun both start processes that train together", "choose one of them")
+    from lorikeet.cluster.crew import RayCrew
+    from lorikeet.cluster.nodes import reached
+
+    with reached(arguments.on):
+        yield RayCrew(recipe.recipe.machine)
 
 
 def audit(arguments: argparse.Namespace) -> int:

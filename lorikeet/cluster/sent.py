@@ -1,0 +1,53 @@
+"""A step as it goes over the wire, and what a node makes of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorikeet import __version__, artifact, bases
+from lorikeet.artifact import Artifact
+from lorikeet.crew import Order
+from lorikeet.errors import MachineError
+from lorikeet.progress import Progress
+from lorikeet.recipe import LoadedRecipe
+from lorikeet.steps import steps_of
+from lorikeet.weights import Base
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An order by names and places: the step's name, where the things lie that are made already, and the version that wrote it."""
+
+    version: str
+    recipe: LoadedRecipe
+    base: Base
+    step: str
+    made: dict[str, Path]
+    folder: Path
+
+    @classmethod
+    def of(cls, order: Order) -> "Sent":
+        """An order made ready to be sent."""
+        made = {name: made.path.resolve() for name, made in order.made.items()}
+        return cls(__version__, order.recipe, order.base, order.step.name, made, order.folder.resolve())
+
+    def order(self, progress: Progress) -> Order:
+        """The order on the node that does it. MachineError where the node has another version or base, or does not see the run folder."""
+        if self.version != __version__:
+            raise MachineError(f"a node has lorikeet {__version__}, and the run was begun with {self.version}", "install the same version on every node")
+        base = self.base if self.base.path.is_dir() else bases.prepare(self.base.source, progress)
+        if base.fingerprint != self.base.fingerprint:
+            raise MachineError(f"a node has another {self.base.name} than the run was begun with", f"make {self.base.source} the same on every node")
+        step = next(step for step in steps_of(self.recipe, base) if step.name == self.step)
+        return Order(step, self.recipe, base, {name: _found(path) for name, path in self.made.items()}, self._folder())
+
+    def _folder(self) -> Path:
+        if not self.folder.is_dir():
+            raise MachineError(f"a node does not see {self.folder}", "keep the run folder on a disk that all nodes see: --out")
+        return self.folder
+
+
+def _found(path: Path) -> Artifact:
+    made = artifact.load(path)
+    if made is None:
+        raise MachineError(f"a node does not see {path}", "keep the run folder on a disk that all nodes see: --out")
+    return made

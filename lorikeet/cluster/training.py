@@ -1,0 +1,62 @@
+"""Training by several workers of a cluster, as Ray Train starts them: each is one of the processes that lorikeet.processes tells of.
+
+What they begin with, and go on from when one of them dies, are the checkpoints of the step's own folder.
+"""
+
+from typing import Any
+
+from lorikeet import processes
+from lorikeet.artifact import NOTES
+from lorikeet.cluster.relay import Remote
+from lorikeet.cluster.sent import Sent
+from lorikeet.crew import Cost, work
+from lorikeet.errors import LorikeetError, MachineError, first_line
+from lorikeet.progress import Progress, Silent
+
+
+def train(sent: Sent, relay: Any) -> Cost:
+    """Do a train step with the workers that its recipe asks for. Runs in a task of its own, which takes next to nothing.
+
+    Whatever ends the workers but an error of ours, which would come again, lets them begin anew, machine.restarts times. Ray Train's own restarts
+    make no such difference.
+    """
+    from ray import train as ray_train
+    from ray.train.torch import TorchTrainer
+
+    here = sent.recipe.recipe.machine
+    takes = {"CPU": float(here.worker_cpus), **({"GPU": here.worker_gpus} if here.worker_gpus else {})}
+    for tries in range(here.restarts + 1):
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"sent": sent, "relay": relay},
+            scaling_config=ray_train.ScalingConfig(num_workers=here.workers, use_gpu=bool(here.worker_gpus), resources_per_worker=takes),
+            run_config=ray_train.RunConfig(name=f"try-{tries + 1}", storage_path=str(sent.folder / NOTES / "ray")),
+        )
+        try:
+            result = trainer.fit()
+        except ray_train.WorkerGroupError as error:
+            _raise_ours(error.worker_failures.values())
+            last = error
+            continue
+        return Cost(*result.return_value)
+    raise MachineError(f"training ended {here.restarts + 1} times before it was done: {first_line(last)}",
+                       "look whether its nodes had memory enough, and give the same command: it goes on from the last checkpoint")  # fmt: skip
+
+
+def _raise_ours(failures: Any) -> None:
+    """Raise the first of the workers' failures that is an error of ours."""
+    for failure in failures:
+        at: BaseException | None = failure
+        while at is not None:
+            if isinstance(at, LorikeetError):
+                raise at
+            at = at.__cause__
+
+
+def _work(told: dict[str, Any]) -> Cost:
+    """What each worker does."""
+    from ray import train as ray_train
+
+    sent: Sent = told["sent"]
+    progress: Progress = Silent() if processes.rank() else Remote(told["relay"])
+    return work(sent.order(progress), progress)
