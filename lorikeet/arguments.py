@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lorikeet import storage
+
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, str, str], argparse.ArgumentParser]
 """Adds a command: its name, what it is about, an example."""
@@ -56,7 +58,7 @@ def _running(add: Add) -> None:
         sub = add(name, about, f"lorikeet {name} recipes/first-aid/recipe.yaml")
         sub.add_argument("recipe", type=Path, nargs="?" if name == "audit" else None, help="a recipe.yaml")
         sub.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a key of the recipe for this run")
-        sub.add_argument("--out", type=Path, help="the run folder (default: runs/NAME)")
+        sub.add_argument("--out", type=storage.folder, help="the run folder (default: runs/NAME); also s3://BUCKET/NAME and the like")
         if name == "audit":
             _audit_options(sub)
         if name != "plan":
@@ -72,9 +74,11 @@ def _serving(add: Add) -> None:
         sub = add(name, about, f"lorikeet {name} runs/first-aid")
         about_target = "a run folder, or a GGUF file that a release approves"
         if name == "chat":
-            sub.add_argument("target", type=Path, metavar="RUN|GGUF", help=about_target)
+            sub.add_argument("target", type=storage.folder, metavar="RUN|GGUF", help=about_target)
         else:
-            sub.add_argument("targets", nargs="*", type=Path, metavar="RUN|GGUF", help=f"{about_target}; several, or none for all approved runs in runs/")
+            sub.add_argument(
+                "targets", nargs="*", type=storage.folder, metavar="RUN|GGUF", help=f"{about_target}; several, or none for all approved runs in runs/"
+            )
         sub.add_argument("--unreleased", action="store_true", help="take a file that no release approves, under a red banner")
         sub.add_argument("--quantisation", metavar="NAME", help="another file of the run than the recommended one")
         sub.add_argument("--threads", type=_count, default=0, help="threads (default: one a core; fewer where other work keeps the cores busy)")
@@ -93,7 +97,7 @@ def _serving(add: Add) -> None:
 
 def _examining(add: Add) -> None:
     diagnose = add("diagnose", "what happened in a training run, in words; any trainer's", "lorikeet diagnose runs/first-aid")
-    diagnose.add_argument("log", type=Path, metavar="DIR|FILE", help="a run folder, a trainer's output folder or checkpoint, or a trainer_state.json")
+    diagnose.add_argument("log", type=storage.folder, metavar="DIR|FILE", help="a run folder, a trainer's output folder or checkpoint, or a trainer_state.json")
     parity = add("parity", "whether a GGUF is the model it was made from, by tokens, template, logits and answers; and if not, why",
                  "lorikeet parity model-F16.gguf --model runs/first-aid")  # fmt: skip
     parity.add_argument("gguf", type=Path, metavar="GGUF", help="a GGUF file, from whatever trainer")
@@ -124,7 +128,7 @@ def _examining(add: Add) -> None:
 
 def _once_more(add: Add) -> None:
     diff = add("diff", "two runs: what differs in their making and in their answers, and whether a cause can be named", "lorikeet diff runs/a runs/b")
-    diff.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="a run folder")
+    diff.add_argument("runs", nargs=2, type=storage.folder, metavar="RUN", help="a run folder")
     rerun = add("rerun", "a run once more with one thing changed, and the difference", "lorikeet rerun runs/a --change train.learning_rate=0.001")
     rerun.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     rerun.add_argument("--change", action="append", default=[], metavar="A.B=VALUE", help="the one thing (default: what `lorikeet diagnose` advises)")
@@ -140,7 +144,7 @@ def _once_more(add: Add) -> None:
     sweep.add_argument("--out", type=Path, help="the folder to work in (default: runs/NAME-sweep)")
     sweep.add_argument("--on", default="", metavar="CLUSTER", help=CLUSTER)
     report = add("report", "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
-    report.add_argument("run", type=Path, help="a run folder")
+    report.add_argument("run", type=storage.folder, help="a run folder")
     feedback = add("feedback", "what users said: counts by model, file, assistant and week; ratings to read; rows for the next round",
                    "lorikeet feedback runs/first-aid --export rated.jsonl")  # fmt: skip
     feedback.add_argument("run", type=Path, metavar="RUN|FOLDER|FILE", help="a run folder, or the folder or file of ratings")
@@ -164,7 +168,7 @@ def _once_more(add: Add) -> None:
 def _publishing(add: Add) -> None:
     publish = add("publish", "what passed its audit, to the Hugging Face Hub or into a folder: files, adapter, a card of evidence; rows; a Space",
                   "lorikeet publish runs/first-aid --to me/first-aid --dry-run")  # fmt: skip
-    publish.add_argument("run", type=Path, metavar="RUN", help="a run folder with a release")
+    publish.add_argument("run", type=storage.folder, metavar="RUN", help="a run folder with a release")
     publish.add_argument("--to", metavar="OWNER/NAME", help="the model repository")
     publish.add_argument("--folder", type=Path, metavar="DIR", help="the same as a folder here, for Ollama and llama.cpp")
     publish.add_argument("--dry-run", action="store_true", help="list every file and byte that would go up; ask nobody")

@@ -3,12 +3,14 @@
 Nothing heavy is imported here; each command imports what it needs, so that --help is instant.
 """
 
+import argparse
 import json
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
-from lorikeet import processes
+from lorikeet import processes, storage
 from lorikeet.arguments import Command, parser
 from lorikeet.commands import again, beginning, examining, running, serving
 from lorikeet.errors import LorikeetError
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.written = False
     try:
         with processes.one_voice():
+            _bring(arguments)
             return command(arguments)
     except LorikeetError as error:
         print(f"error: {error.message}\n  cure: {error.cure}", file=sys.stderr)
@@ -36,6 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+
+
+READ = ("run", "runs", "target", "targets", "log")
+"""Arguments that name a run to be read, of which what is finished is brought here where it lies elsewhere."""
+
+
+def _bring(arguments: argparse.Namespace) -> None:
+    for name in READ:
+        value = vars(arguments).get(name)
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path):
+                storage.brought(path)
 
 
 def _version() -> str:

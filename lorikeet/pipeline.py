@@ -3,11 +3,11 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from lorikeet import artifact, bases, machine, memory, processes
+from lorikeet import artifact, bases, machine, memory, processes, storage
 from lorikeet.artifact import NOTES, RUN, Artifact, Json
 from lorikeet.crew import Cost, Crew, Here, Order
 from lorikeet.errors import MachineError, RecipeError
@@ -118,7 +118,8 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     if processes.rank():
         _take_part(recipe)
         return walked
-    with processes.leading(), _told_of_a_full_disk(directory), artifact.locked(directory):
+    elsewhere = storage.of(directory)
+    with processes.leading(), _told_of_a_full_disk(directory), artifact.locked(directory), elsewhere.working() if elsewhere else nullcontext():
         base = bases.prepare(recipe.recipe.base, progress)
         recipe = recipe.for_base(base)
         _require_here(recipe)
@@ -138,17 +139,17 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
 def _walk(steps: Sequence[Step], walked: Run, recipe: LoadedRecipe, base: Base, crew: Crew, progress: Progress) -> None:
     """Have the steps done, each as soon as what it needs is there and the crew has room. What is done already is left as it is."""
     prints, waiting, begun = {"base": base.fingerprint}, list(steps), dict[str, _Begun]()
-    fitted, places = crew.fitted(recipe), [step.name for step in steps]
+    fitted, places, elsewhere = crew.fitted(recipe), [step.name for step in steps], storage.of(walked.directory)
     try:
         while waiting or begun:
             for step in list(waiting):
                 if any(name not in prints for name in step.inputs):
                     continue
                 key = key_of(step, prints)
-                if kept := _kept(step, key, walked):
+                if kept := _kept(step, key, walked, elsewhere):
                     walked.artifacts[step.name], prints[step.name] = kept, kept.fingerprint
                 elif len(begun) < crew.room:
-                    part = _begin(step, key, walked.directory, progress)
+                    part = _begin(step, key, walked.directory, elsewhere, progress)
                     begun[step.name] = _Begun(step, key, part, {name: prints[name] for name in step.inputs})
                     crew.hand_over(Order(step, fitted, base, dict(walked.artifacts), part), progress)
                 else:
@@ -157,6 +158,8 @@ def _walk(steps: Sequence[Step], walked: Run, recipe: LoadedRecipe, base: Base, 
             if begun:
                 name = crew.next()
                 made = _finish(begun[name], crew.result(name), walked, progress)
+                if elsewhere:
+                    elsewhere.send(made)
                 walked.artifacts[name], prints[name] = made, made.fingerprint
                 del begun[name]
     except BaseException:
@@ -206,9 +209,11 @@ class _Begun:
     inputs: dict[str, str]
 
 
-def _kept(step: Step, key: str, walked: Run) -> Artifact | None:
-    """What the step made in an earlier walk, where it did."""
+def _kept(step: Step, key: str, walked: Run, elsewhere: storage.Storage | None) -> Artifact | None:
+    """What the step made in an earlier walk, where it did, here or elsewhere."""
     folder = walked.directory / f"{step.name}-{key[:8]}"
+    if elsewhere:
+        elsewhere.fetch(folder.name)
     kept = artifact.load(folder)
     if kept is None or kept.manifest.key != key:
         return None
@@ -217,13 +222,16 @@ def _kept(step: Step, key: str, walked: Run) -> Artifact | None:
     return kept
 
 
-def _begin(step: Step, key: str, directory: Path, progress: Progress) -> Path:
-    """The folder in which the step is done."""
+def _begin(step: Step, key: str, directory: Path, elsewhere: storage.Storage | None, progress: Progress) -> Path:
+    """The folder in which the step is done, with the checkpoints of an earlier try."""
     folder = directory / f"{step.name}-{key[:8]}"
     progress.say(f"{step.name}")
     for other in unfinished(directory, step.name, folder.name):
         progress.say(f"  {other} was not finished, and its settings or what it came from were others: this one begins anew")
-    return artifact.begin(folder)
+    part = artifact.begin(folder)
+    if elsewhere:
+        elsewhere.fetch_notes(part.name)
+    return part
 
 
 def _finish(begun: _Begun, cost: Cost, walked: Run, progress: Progress) -> Artifact:
@@ -306,6 +314,8 @@ def _write_down(walked: Run, recipe: LoadedRecipe, base: Base) -> None:
     })  # fmt: skip
     if fresh:
         report.write(walked.directory)
+    if elsewhere := storage.of(walked.directory):
+        elsewhere.send_loose()
 
 
 def _cost_of(folder: Path) -> dict[str, float]:

@@ -12,6 +12,7 @@ SHELVES = (
     {"errors"},
     {"conversation", "chat_template", "artifact", "weights", "progress", "machine", "yaml_file", "process", "processes", "supervisor", "page", "journal"},
     {"bases", "patterns", "statistics"},
+    {"storage"},
     {"scoring"},
     {"suite", "evidence", "sickness", "private"},
     {"recipe", "memory", "comparison"},
@@ -30,9 +31,9 @@ SHELVES = (
     {"__main__"},
 )
 """A module or folder may import from lower shelves, and from its own unless it is a stage."""
-STAGES = SHELVES[10]
+STAGES = SHELVES[11]
 HEAVY = {"torch", "transformers", "peft", "trl", "gradio", "xllamacpp", "datasets"}
-LIGHT = {name for shelf in SHELVES[:6] for name in shelf} | {"exam", "steps", "crew", "pipeline", "arguments", "cli", "__init__", "__main__"}
+LIGHT = {name for shelf in SHELVES[:7] for name in shelf} | {"exam", "steps", "crew", "pipeline", "arguments", "cli", "__init__", "__main__"}
 
 
 def modules() -> list[Path]:

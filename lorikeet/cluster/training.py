@@ -55,8 +55,6 @@ def _raise_ours(failures: Any) -> None:
 
 def _work(told: dict[str, Any]) -> Cost:
     """What each worker does."""
-    from ray import train as ray_train
-
     sent: Sent = told["sent"]
     progress: Progress = Silent() if processes.rank() else Remote(told["relay"])
     return work(sent.order(progress), progress)
