@@ -142,7 +142,6 @@ def _once_more(add: Add) -> None:
     sweep.add_argument("--seeds", type=_count, default=3, metavar="N", help="trainings of each (default: 3)")
     sweep.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a key of the recipe for all of them")
     sweep.add_argument("--out", type=Path, help="the folder to work in (default: runs/NAME-sweep)")
-    sweep.add_argument("--on", default="", metavar="CLUSTER", help=CLUSTER)
     report = add("report", "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=storage.folder, help="a run folder")
     feedback = add("feedback", "what users said: counts by model, file, assistant and week; ratings to read; rows for the next round",

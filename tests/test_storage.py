@@ -216,7 +216,8 @@ def test_a_walk_leaves_what_it_made_over_there_and_takes_it_up_elsewhere(url: st
 def test_a_run_that_was_killed_goes_on_on_another_machine_from_what_is_over_there(s3: None, tiny_recipe: Path, tmp_path: Path) -> None:
     url = f"s3://runs/{uuid4().hex}/tiny"
     place = Storage(url, tmp_path)
-    command = [sys.executable, "-m", "lorikeet", "train", str(tiny_recipe), "--out", url, "--set", "train.epochs=400", "--set", "train.checkpoint_steps=50"]
+    changes = ("train.epochs=40", "train.batch=1", "train.checkpoint_steps=50")
+    command = [sys.executable, "-m", "lorikeet", "train", str(tiny_recipe), "--out", url, *(x for change in changes for x in ("--set", change))]
 
     def environment(name: str) -> dict[str, str]:
         return {**os.environ, "LORIKEET_CACHE": str(tmp_path / name)}
