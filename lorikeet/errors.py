@@ -24,6 +24,10 @@ class LorikeetError(Exception):
         self.message = message
         self.cure = cure
 
+    def __reduce__(self) -> tuple[type["LorikeetError"], tuple[str, str]]:
+        """What pickling keeps: an error may come from another process or machine."""
+        return type(self), (self.message, self.cure)
+
 
 class RecipeError(LorikeetError):
     """The recipe, a suite or a persona cannot be used as it is written."""

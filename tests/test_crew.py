@@ -1,5 +1,6 @@
 """A crew that takes several steps at a time: what is done side by side, what waits, and what becomes of a failure. The steps are toys."""
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from lorikeet import pipeline
 from lorikeet.artifact import Artifact
 from lorikeet.crew import Cost, Here, Order, work
-from lorikeet.errors import DataError
+from lorikeet.errors import DataError, RefusedError
 from lorikeet.pipeline import Run
 from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import LoadedRecipe
@@ -78,3 +79,8 @@ def test_what_a_step_took_is_measured_where_it_is_done(tmp_path: Path) -> None:
     assert isinstance(found, Cost)
     assert found.seconds >= 0
     assert found.peak_rss_mb > 10
+
+
+def test_an_error_that_comes_from_another_process_still_has_its_cure() -> None:
+    error = pickle.loads(pickle.dumps(RefusedError("no", "ask again")))
+    assert (type(error), error.message, error.cure, error.exit_code) == (RefusedError, "no", "ask again", 3)

@@ -6,6 +6,7 @@ Ray's own log of the nodes stays out of sight, in its session folder.
 import time
 from typing import Any
 
+from lorikeet.errors import LorikeetError
 from lorikeet.progress import Progress
 
 EVERY = 1.0
@@ -19,6 +20,15 @@ class Relay:
 
     def __init__(self) -> None:
         self._told: list[Told] = []
+        self._error: LorikeetError | None = None
+
+    def fail(self, error: LorikeetError) -> None:
+        """Keep an error of ours that ended a worker of training: Ray Train would tell it as one among its own."""
+        self._error = self._error or error
+
+    def failure(self) -> LorikeetError | None:
+        error, self._error = self._error, None
+        return error
 
     def tell(self, told: Told) -> None:
         self._told.append(told)

@@ -20,6 +20,7 @@ def train(sent: Sent, relay: Any) -> Cost:
     Whatever ends the workers but an error of ours, which would come again, lets them begin anew, machine.restarts times. Ray Train's own restarts
     make no such difference.
     """
+    import ray
     from ray import train as ray_train
     from ray.train.torch import TorchTrainer
 
@@ -35,7 +36,8 @@ def train(sent: Sent, relay: Any) -> Cost:
         try:
             result = trainer.fit()
         except ray_train.WorkerGroupError as error:
-            _raise_ours(error.worker_failures.values())
+            if ours := ray.get(relay.failure.remote()):
+                raise ours from error
             last = error
             continue
         return Cost(*result.return_value)
@@ -43,18 +45,14 @@ def train(sent: Sent, relay: Any) -> Cost:
                        "look whether its nodes had memory enough, and give the same command: it goes on from the last checkpoint")  # fmt: skip
 
 
-def _raise_ours(failures: Any) -> None:
-    """Raise the first of the workers' failures that is an error of ours."""
-    for failure in failures:
-        at: BaseException | None = failure
-        while at is not None:
-            if isinstance(at, LorikeetError):
-                raise at
-            at = at.__cause__
-
-
 def _work(told: dict[str, Any]) -> Cost:
     """What each worker does."""
+    import ray
+
     sent: Sent = told["sent"]
     progress: Progress = Silent() if processes.rank() else Remote(told["relay"])
-    return work(sent.order(progress), progress)
+    try:
+        return work(sent.order(progress), progress)
+    except LorikeetError as error:
+        ray.get(told["relay"].fail.remote(error))
+        raise
