@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from lorikeet.recipe import MachineSettings
 
 LOCAL = "ray"
 """The address that stands for a cluster of this machine alone, which ends with the command."""
+PATIENCE = 10.0
+"""Seconds in which a cluster has to answer at all."""
 
 
 @contextmanager
@@ -27,6 +30,8 @@ def reached(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if address != LOCAL:
+        _require_somebody(address)
     try:
         if address == LOCAL:
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
@@ -38,6 +43,17 @@ def reached(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_somebody(address: str) -> None:
+    """MachineError where nothing listens at HOST:PORT or ray://HOST:PORT: Ray itself would go on asking for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise MachineError(f"--on {address} is no address of a cluster", "write ray, ray://HOST:PORT or HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        raise MachineError(f"no Ray cluster answers at {address}: {first_line(error)}", "start one with `ray start --head`, or write --on ray") from error
 
 
 def require(settings: MachineSettings) -> None:
