@@ -167,7 +167,7 @@ def test_a_process_of_this_machine_that_was_killed_holds_nothing(url: str, tmp_p
     one._fs.makedirs(one._root, exist_ok=True)
     one._fs.pipe_file(f"{one._root}/{LOCK}", json.dumps({"ticket": "x", "host": platform.node(), "process": child, "seen": time.time()}).encode())
     with one.working():
-        pass
+        assert json.loads(one._read(LOCK) or "")["process"] == os.getpid()
 
 
 def test_what_lies_beside_the_steps_goes_over_too_and_ratings_do_not(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

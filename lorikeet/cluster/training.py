@@ -3,6 +3,7 @@
 What they begin with, and go on from when one of them dies, are the checkpoints of the step's own folder.
 """
 
+import shutil
 from typing import Any
 
 from lorikeet import processes
@@ -26,12 +27,14 @@ def train(sent: Sent, relay: Any) -> Cost:
 
     here = sent.recipe.recipe.machine
     takes = {"CPU": float(here.worker_cpus), **({"GPU": here.worker_gpus} if here.worker_gpus else {})}
+    places = sent.folder / NOTES / "ray"
+    shutil.rmtree(places, ignore_errors=True)  # of an earlier command: Ray Train would take it up
     for tries in range(here.restarts + 1):
         trainer = TorchTrainer(
             _work,
             train_loop_config={"sent": sent, "relay": relay},
             scaling_config=ray_train.ScalingConfig(num_workers=here.workers, use_gpu=bool(here.worker_gpus), resources_per_worker=takes),
-            run_config=ray_train.RunConfig(name=f"try-{tries + 1}", storage_path=str(sent.folder / NOTES / "ray")),
+            run_config=ray_train.RunConfig(name=f"try-{tries + 1}", storage_path=str(places)),
         )
         try:
             result = trainer.fit()
