@@ -36,11 +36,14 @@ BEAT, STALE = 15.0, 90.0
 
 
 def folder(text: str) -> Path:
-    """The run folder that a command names: a path as it is, and for a URL the place of its copy here."""
-    if "://" not in text:
+    """The run folder that a command names: a path as it is, and for a URL the place of its copy here. ValueError for a URL without a place."""
+    system, sign, place_there = text.partition("://")
+    if not sign:
         return Path(text)
-    url = text.rstrip("/")
-    name = PurePosixPath(url.split("://", 1)[1]).name or "run"
+    name = PurePosixPath(place_there).name
+    if not name:
+        raise ValueError(f"{text} names no run folder: write for example s3://bucket/runs/first-aid")
+    url = f"{system}://{place_there.rstrip('/')}"
     place = cache_folder() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:12] / name
     place.mkdir(parents=True, exist_ok=True)
     (place / MARK).write_text(url, encoding="utf-8")

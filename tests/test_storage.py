@@ -75,6 +75,8 @@ def test_a_path_is_a_path_and_a_url_has_its_copy(tmp_path: Path, monkeypatch: py
     assert copy.name == "first-aid"
     assert copy == storage.folder("s3://bucket/runs/first-aid")
     assert copy != storage.folder("s3://other/runs/first-aid")
+    with pytest.raises(ValueError, match="names no run folder"):
+        storage.folder("s3://")
 
 
 def test_a_finished_folder_comes_back_on_another_machine_as_it_was(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
