@@ -20,6 +20,8 @@ RUN = "run.json"
 """In a run folder: what was done there."""
 NOTES = "notes"
 """Folder for checkpoints, logs, timings and figures for people: never hashed, never read by a later stage."""
+COMPLETE = "complete"
+"""Marker written into a checkpoint after everything else: one without it was cut off and is not resumed from."""
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 

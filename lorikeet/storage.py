@@ -14,19 +14,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from lorikeet.artifact import MANIFEST, NOTES, Artifact, produced_files
+from lorikeet.artifact import COMPLETE, MANIFEST, NOTES, Artifact, produced_files
 from lorikeet.bases import cache_folder
-from lorikeet.errors import BusyError, MachineError, ModelError, RecipeError, first_line
+from lorikeet.errors import BusyError, LorikeetError, MachineError, ModelError, RecipeError, first_line
 
 Value = TypeVar("Value")
 MARK = ".storage"
 """File in a copy that holds the URL of what it is a copy of."""
 LOCK = ".lock"
-CHECKPOINTS, COMPLETE = f"{NOTES}/checkpoints", "complete"
+CHECKPOINTS = f"{NOTES}/checkpoints"
 UNSENT = ("checkpoints", "ray")
 """What of the notes stays here when a folder is finished."""
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
@@ -81,7 +81,6 @@ class Storage:
         except ValueError as error:
             raise RecipeError(f"{url}: {first_line(error)}", "name a file system that fsspec knows: s3://, gs://, hf://, sftp://, ...") from error
         self.url, self.here = url, here
-        self._sent: dict[str, str] = {}
 
     def fetch(self, name: str) -> None:
         """Bring a finished folder here, if it is finished over there and not here yet. ModelError where a file is not what its manifest says."""
@@ -93,9 +92,7 @@ class Storage:
         part = self.here / f"{name}.fetched"
         shutil.rmtree(part, ignore_errors=True)
         for path in self._try(lambda: self._files(name)):
-            target = part / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._try(lambda path=path, target=target: self._fs.get_file(f"{self._root}/{name}/{path}", str(target)))  # type: ignore[misc]
+            self._get(f"{name}/{path}", part / path)
         listed = json.loads(text)["files"]
         if produced_files(part) != listed:
             shutil.rmtree(part)
@@ -105,26 +102,23 @@ class Storage:
 
     def fetch_all(self) -> None:
         """Bring everything here that is finished: folders of steps, and the loose files beside them."""
-        names = {PurePosixPath(path).parts[0] for path in self._try(lambda: self._files("")) if path.endswith(f"/{MANIFEST}")}
-        for path in self._try(lambda: self._files("")):
+        found = self._try(lambda: self._files(""))
+        names = {PurePosixPath(path).parts[0] for path in found if path.endswith(f"/{MANIFEST}")}
+        for path in found:
             first = PurePosixPath(path).parts[0]
-            if first in names or first.endswith(".part") or path == LOCK:
-                continue
-            target = self.here / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._try(lambda path=path, target=target: self._fs.get_file(f"{self._root}/{path}", str(target)))  # type: ignore[misc]
+            if first not in names and not first.endswith(".part") and path != LOCK:
+                self._get(path, self.here / path)
         for name in sorted(names):
             self.fetch(name)
 
     def fetch_notes(self, part: str) -> None:
         """Bring here the checkpoints of a training that was begun elsewhere, whole ones only."""
-        found = [path for path in self._try(lambda: self._files(f"{part}/{CHECKPOINTS}")) if path]
+        found = self._try(lambda: self._files(f"{part}/{CHECKPOINTS}"))
         whole = {PurePosixPath(path).parts[0] for path in found if path.endswith(f"/{COMPLETE}")}
         for path in sorted(found, key=lambda path: path.endswith(f"/{COMPLETE}")):
             target = self.here / part / CHECKPOINTS / path
             if PurePosixPath(path).parts[0] in whole and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._try(lambda path=path, target=target: self._fs.get_file(f"{self._root}/{part}/{CHECKPOINTS}/{path}", str(target)))  # type: ignore[misc]
+                self._get(f"{part}/{CHECKPOINTS}/{path}", target)
 
     def send(self, made: Artifact) -> None:
         """Take a finished folder over, its manifest last; what was kept of it while it was under way goes."""
@@ -136,15 +130,12 @@ class Storage:
         self._try(lambda: self._remove(f"{name}.part"))
 
     def send_loose(self) -> None:
-        """Take over what lies beside the folders of steps and is new or changed: run.json, the report, rounds and their verdicts."""
+        """Take over what lies beside the folders of steps: run.json, the report, rounds and their verdicts."""
         for path in sorted(self.here.rglob("*")):
             inside = path.relative_to(self.here)
             steps = any((self.here / parent / MANIFEST).is_file() or parent.name.endswith((".part", ".fetched")) for parent in inside.parents)
             if path.is_file() and not steps and not path.name.startswith(".") and not path.name.endswith(".tmp") and inside.parts[0] != "feedback":
-                seen = f"{path.stat().st_mtime_ns} {path.stat().st_size}"
-                if self._sent.get(inside.as_posix()) != seen:
-                    self._put(path, inside.as_posix())
-                    self._sent[inside.as_posix()] = seen
+                self._put(path, inside.as_posix())
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -154,17 +145,13 @@ class Storage:
         """
         ticket = uuid.uuid4().hex
         self._try(lambda: self._take(ticket))
-        ended, troubles = threading.Event(), list[MachineError]()
+        ended = threading.Event()
 
         def keep() -> None:
             while not ended.wait(BEAT):
-                try:
+                with suppress(MachineError):  # the work here does not hang on it; what lasts until the end is told there
                     self._try(lambda: self._fs.pipe_file(f"{self._root}/{LOCK}", self._sign(ticket)))
-                    self._send_checkpoints()
-                except MachineError as error:  # told at the end, if it lasts until then: the work here does not hang on it
-                    troubles[:] = [error]
-                else:
-                    troubles.clear()
+                    self._try(self._send_checkpoints)
 
         beating = threading.Thread(target=keep, daemon=True)
         beating.start()
@@ -202,6 +189,10 @@ class Storage:
     @staticmethod
     def _sign(ticket: str) -> bytes:
         return json.dumps({"ticket": ticket, "host": platform.node(), "process": os.getpid(), "seen": time.time()}).encode()
+
+    def _get(self, name: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._try(lambda: self._fs.get_file(f"{self._root}/{name}", str(path)))
 
     def _put(self, path: Path, name: str) -> None:
         there = f"{self._root}/{name}"
@@ -241,7 +232,7 @@ class Storage:
         """Do something over there; whatever the file system's client raises is told as the world's error."""
         try:
             return what()
-        except (MachineError, BusyError):
+        except LorikeetError:
             raise
         except Exception as error:  # each file system's client has errors of its own
             cure = "check the address, the credentials and the connection, and give the same command: what is finished here stays"

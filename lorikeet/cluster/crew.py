@@ -39,9 +39,8 @@ class RayCrew:
         import ray
 
         settings, trains, self._progress = self._settings, order.step.stage == "train", progress
-        gpus = settings.worker_gpus if order.step.stage == "evaluate" else 0.0
         task, cpus = (train, 0.0) if trains else (_do, float(settings.worker_cpus))  # what training takes, its workers take
-        how = {"name": f"lorikeet {order.step.name}", "max_retries": settings.restarts, "num_cpus": cpus, "num_gpus": gpus}
+        how = {"name": f"lorikeet {order.step.name}", "max_retries": settings.restarts, "num_cpus": cpus}
         self._orders[ray.remote(task).options(**how).remote(Sent.of(order), self._relay)] = order.step.name
 
     def next(self) -> str:

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lorikeet import __version__, artifact, bases
-from lorikeet.artifact import Artifact
 from lorikeet.crew import Order
 from lorikeet.errors import MachineError
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe
 from lorikeet.steps import steps_of
 from lorikeet.weights import Base
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,12 @@ class Sent:
         if base.fingerprint != self.base.fingerprint:
             raise MachineError(f"a node has another {self.base.name} than the run was begun with", f"make {self.base.source} the same on every node")
         step = next(step for step in steps_of(self.recipe, base) if step.name == self.step)
-        return Order(step, self.recipe, base, {name: _found(path) for name, path in self.made.items()}, self._folder())
-
-    def _folder(self) -> Path:
-        if not self.folder.is_dir():
-            raise MachineError(f"a node does not see {self.folder}", "keep the run folder on a disk that all nodes see: --out")
-        return self.folder
+        return Order(step, self.recipe, base, {name: _seen(artifact.load(path), path) for name, path in self.made.items()},
+                     _seen(self.folder if self.folder.is_dir() else None, self.folder))  # fmt: skip
 
 
-def _found(path: Path) -> Artifact:
-    made = artifact.load(path)
-    if made is None:
+def _seen(found: Found | None, path: Path) -> Found:
+    """What lies at a path of the run folder; MachineError where nothing does."""
+    if found is None:
         raise MachineError(f"a node does not see {path}", "keep the run folder on a disk that all nodes see: --out")
-    return made
+    return found

@@ -25,6 +25,7 @@ from trl import SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
 from lorikeet import machine, processes
+from lorikeet.artifact import COMPLETE
 from lorikeet.errors import ModelError
 from lorikeet.progress import Progress
 from lorikeet.recipe import WHOLE
@@ -38,8 +39,6 @@ LOGITS = 7_500_000
 """Logits in one block: 30 MB, which `machine.keep_freed_memory` still keeps. Larger blocks are new pages at every step."""
 MARGIN = "eval_rewards/margins"
 """What KTO and DPO log of held-out answers: how much further liked ones have risen than disliked ones, times beta, in nats."""
-COMPLETE = "complete"
-"""Marker written into a checkpoint after everything else: one without it was cut off and is not resumed from."""
 
 
 def collate(rows: Rows) -> dict[str, torch.Tensor]:

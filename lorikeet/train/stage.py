@@ -26,7 +26,7 @@ from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback
 from trl import DPOConfig, KTOConfig, SFTConfig
 
 from lorikeet import machine, memory, processes
-from lorikeet.artifact import NOTES, Artifact, need_disk, write_json
+from lorikeet.artifact import COMPLETE, NOTES, Artifact, need_disk, write_json
 from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
@@ -37,7 +37,7 @@ from lorikeet.train.full import whole_model
 from lorikeet.train.lora import with_adapter
 from lorikeet.train.plots import draw
 from lorikeet.train.schedule import Deadline, Schedule
-from lorikeet.train.sft import COMPLETE, MARGIN, Batches, SupervisedTrainer, Watch, collate
+from lorikeet.train.sft import MARGIN, Batches, SupervisedTrainer, Watch, collate
 from lorikeet.weights import ADAPTER_CONFIG, Base
 
 Kind = type[SFTConfig] | type[KTOConfig] | type[DPOConfig]
