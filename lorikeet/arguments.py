@@ -133,15 +133,21 @@ def _once_more(add: Add) -> None:
     rerun.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     rerun.add_argument("--change", action="append", default=[], metavar="A.B=VALUE", help="the one thing (default: what `lorikeet diagnose` advises)")
     rerun.add_argument("--out", type=Path, help="the new run folder (default: RUN-A.B-VALUE)")
+    rerun.add_argument("--on", default="", metavar="CLUSTER", help=CLUSTER)
     sweep = add("sweep", "a controlled experiment: settings of training varied, several seeds each, and a verdict for every one",
                 "lorikeet sweep recipe.yaml --vary train.learning_rate=0.001,0.002 --seeds 3")  # fmt: skip
     sweep.add_argument("recipe", type=Path, help="a recipe.yaml")
-    sweep.add_argument("--vary", action="append", required=True, metavar="KEY=V1,V2", help="a setting of training and its values; one at a time, if several")
+    sweep.add_argument("--vary", action="append", required=True, metavar="KEY=V1,V2",
+                       help="a setting of training and its values; one at a time, if several; with --search also a range, KEY=LOW..HIGH")  # fmt: skip
+    sweep.add_argument(
+        "--search", type=_count, default=0, metavar="N", help="train N settings that Optuna proposes, and hold the best against the recipe's own"
+    )
     sweep.add_argument("--grid", action="store_true", help="train every combination of the values")
     sweep.add_argument("--together", action="store_true", help="change all at once, first values with first values; no cause can be named then")
-    sweep.add_argument("--seeds", type=_count, default=3, metavar="N", help="trainings of each (default: 3)")
+    sweep.add_argument("--seeds", type=_count, default=3, metavar="N", help="trainings of each (default: 3); with --search those by which the best is judged")
     sweep.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a key of the recipe for all of them")
-    sweep.add_argument("--out", type=Path, help="the folder to work in (default: runs/NAME-sweep)")
+    sweep.add_argument("--out", type=storage.folder, help="the folder to work in, or a URL (default: runs/NAME-sweep)")
+    sweep.add_argument("--on", default="", metavar="CLUSTER", help=CLUSTER)
     report = add("report", "write the report of a run again, and say where it is", "lorikeet report runs/first-aid")
     report.add_argument("run", type=storage.folder, help="a run folder")
     feedback = add("feedback", "what users said: counts by model, file, assistant and week; ratings to read; rows for the next round",
@@ -161,6 +167,7 @@ def _once_more(add: Add) -> None:
                   "lorikeet retrain runs/first-aid")  # fmt: skip
     retrain.add_argument("run", type=Path, metavar="RUN", help="a run folder with ratings")
     retrain.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change a setting of the challenger's recipe; may be repeated")
+    retrain.add_argument("--on", default="", metavar="CLUSTER", help=CLUSTER)
     retrain.add_argument("--sift", action="store_true", help="tell what would be learned from and what is set aside, and why; train nothing")
 
 
@@ -188,10 +195,11 @@ def _audit_options(sub: argparse.ArgumentParser) -> None:
     what = sub.add_mutually_exclusive_group()
     what.add_argument("--gguf", nargs="+", type=Path, metavar="FILE", help="in place of a recipe: GGUF files from anywhere")
     what.add_argument("--answers", type=Path, metavar="FILE", help="in place of a recipe: a .jsonl file of rows with a question and an answer")
+    what.add_argument("--endpoint", metavar="URL#MODEL", help="in place of a recipe: what answers at http://HOST/v1 (docs/evaluate.md)")
     sub.add_argument("--parent", type=Path, metavar="FILE", help="with --gguf: the file that they were made from, such as an F16; it is judged too")
     sub.add_argument("--suite", metavar="FILE|NAME", default="first-aid", help="a suite.yaml, or one that ships with Lorikeet (default: first-aid)")
-    sub.add_argument("--system", default="", help="with --gguf: the system turn that the files will be served with")
-    sub.add_argument("--seed", type=int, default=7, help="with --gguf: of drawn answers and of intervals (default: 7)")
+    sub.add_argument("--system", default="", help="with --gguf or --endpoint: the system turn that goes before every question")
+    sub.add_argument("--seed", type=int, default=7, help="with --gguf or --endpoint: of drawn answers and of intervals (default: 7)")
     sub.add_argument("--threads", type=_count, default=0, help="with --gguf: threads (default: one a core)")
     sub.epilog = "examples: lorikeet audit recipe.yaml; lorikeet audit --gguf model-Q4_K_M.gguf --parent model-F16.gguf --suite suite.yaml"
 

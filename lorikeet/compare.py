@@ -17,6 +17,7 @@ from lorikeet.comparison import Compared
 from lorikeet.conversation import Message, system_turn
 from lorikeet.data.sources import FileRows, read_file, require_all
 from lorikeet.engine import Engine, Sampling, Weighing
+from lorikeet.engine.remembered import REPLIES, Remembered
 from lorikeet.errors import DataError, RecipeError, RefusedError
 from lorikeet.evaluate import holdout
 from lorikeet.evidence import Evidence, Finding
@@ -144,8 +145,9 @@ def compare(first: Subject, second: Subject, exam_of: Asked, sampling: Sampling,
     for subject in (first, second):
         progress.say(f"{subject.name}: {len(exam_of.questions)} questions" + "".join(f", {b.title} ({len(b.asked)})" for b in exam_of.benchmarks))
         engine = subject.open()
+        asking = Remembered(engine, subject.identity, folder / REPLIES) if subject.identity else engine
         try:
-            given[subject.name] = exam.ask(engine, subject.name, exam_of.questions, sampling, exam_of.suite, {}, progress)
+            given[subject.name] = exam.ask(asking, subject.name, exam_of.questions, sampling, exam_of.suite, {}, progress)
             benched = _bench(engine, subject, exam_of.benchmarks, progress) if exam_of.benchmarks else []
         finally:
             engine.close()
@@ -176,14 +178,14 @@ def compare(first: Subject, second: Subject, exam_of: Asked, sampling: Sampling,
 
 
 def _bench(engine: Engine, subject: Subject, wanted: "Sequence[Benchmark]", progress: Progress) -> list[comparison.Column]:
-    """The benchmarks' columns of one model; RecipeError for an endpoint, which tells no likelihoods."""
+    """The benchmarks' columns of one model; ModelError for an endpoint that tells no likelihoods."""
+    from lorikeet.engine.endpoint import EndpointEngine
     from lorikeet.evaluate import benchmarks
 
-    if not isinstance(engine, Weighing):
-        raise RecipeError(
-            f"{subject.name} is an endpoint, and benchmarks weigh the choices by their likelihood", "name a model that is here, or leave the benchmarks out"
-        )
-    return benchmarks.ask(engine, subject.name, wanted, lambda done, total: progress.step(f"{subject.name}: benchmarks", done, total))[0]
+    weighing = engine.weighing() if isinstance(engine, EndpointEngine) else engine
+    if not isinstance(weighing, Weighing):
+        raise RecipeError(f"{subject.name} tells no likelihoods, and benchmarks weigh the choices by them", "leave the benchmarks out")
+    return benchmarks.ask(weighing, subject.name, wanted, lambda done, total: progress.step(f"{subject.name}: benchmarks", done, total))[0]
 
 
 def _columns(answers: Sequence[Answer], suite: Suite) -> list[comparison.Column]:

@@ -24,6 +24,11 @@ class Order:
     made: Mapping[str, Artifact]
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """What tells it from all others under way."""
+        return self.folder.name.removesuffix(".part")
+
 
 class Cost(NamedTuple):
     """What a step took: seconds, and peak resident memory in MB."""
@@ -46,10 +51,10 @@ class Crew(Protocol):
         """Take a step on."""
 
     def next(self) -> str:
-        """Wait until a step that was handed over is done, or has failed: its name."""
+        """Wait until an order that was handed over is done, or has failed: its name."""
 
     def result(self, name: str) -> Cost:
-        """What a step that `next` told took; raises what it raised."""
+        """What the order that `next` told took; raises what it raised."""
 
     def stop(self) -> None:
         """Leave off whatever is under way."""
@@ -67,7 +72,7 @@ class Here:
         return recipe
 
     def hand_over(self, order: Order, progress: Progress) -> None:
-        self._orders[order.step.name] = order, progress
+        self._orders[order.name] = order, progress
 
     def next(self) -> str:
         return next(iter(self._orders))

@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from lorikeet import artifact, bases, machine, memory, processes, storage
 from lorikeet.artifact import NOTES, RUN, Artifact, Json
@@ -59,7 +60,7 @@ def plan(recipe: LoadedRecipe, base: Base, directory: Path) -> list[dict[str, Js
     for step in steps_of(recipe, base):
         waiting = [name for name in step.inputs if name not in fingerprints]
         key = "" if waiting else key_of(step, fingerprints)
-        kept = None if waiting else artifact.load(directory / f"{step.name}-{key[:8]}")
+        kept = None if waiting else artifact.load(directory / _folder(step, key))
         if kept:
             fingerprints[step.name] = kept.fingerprint
             planned.append({"name": step.name, "key": key, "status": "reuse", "why": "done already"})
@@ -94,7 +95,7 @@ def _memory(recipe: LoadedRecipe, base: Base, tokens: Path | None) -> dict[str, 
 
 
 def _why(step: Step, directory: Path, key: str) -> str:
-    if (directory / f"{step.name}-{key[:8]}.part").is_dir():
+    if (directory / f"{_folder(step, key)}.part").is_dir():
         return "it was interrupted and goes on"
     for folder in sorted(directory.glob(f"{step.name}-????????")):
         earlier = artifact.load(folder)
@@ -118,15 +119,14 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     if processes.rank():
         _take_part(recipe)
         return walked
-    elsewhere = storage.of(directory)
-    with processes.leading(), _told_of_a_full_disk(directory), artifact.locked(directory), elsewhere.working() if elsewhere else nullcontext():
+    with _at_work(directory):
         base = bases.prepare(recipe.recipe.base, progress)
         recipe = recipe.for_base(base)
         _require_here(recipe)
         (directory / "recipe.resolved.yaml").write_text(resolved_text(recipe, base.fingerprint), encoding="utf-8")
         steps = [step for step in steps_of(recipe, base) if not until or order.index(step.stage) <= order.index(until)]
         try:
-            _walk(steps, walked, recipe, base, crew or Here(), progress)
+            _walk([Road(recipe, steps, walked)], base, crew or Here(), progress)
         except BaseException:
             _write_down(walked, recipe, base)
             raise
@@ -136,39 +136,85 @@ def run(recipe: LoadedRecipe, directory: Path, progress: Progress, until: str | 
     return walked
 
 
-def _walk(steps: Sequence[Step], walked: Run, recipe: LoadedRecipe, base: Base, crew: Crew, progress: Progress) -> None:
+def side_by_side(
+    recipes: Sequence[LoadedRecipe], directory: Path, steps: Callable[[LoadedRecipe, Base], list[Step]], progress: Progress, crew: Crew | None = None
+) -> list[Run]:
+    """Walk the roads of several recipes of one base in one folder, as far as `steps` says; what two of them have in common is done once.
+
+    Raises whatever a stage raises; what was finished before stays. No run.json is written: the folder is of no single run.
+    """
+    with _at_work(directory):
+        base = bases.prepare(recipes[0].recipe.base, progress)
+        roads = []
+        for recipe in recipes:
+            fitted = recipe.for_base(base)
+            _require_here(fitted)
+            roads.append(Road(fitted, steps(fitted, base), Run(directory)))
+        _walk(roads, base, crew or Here(), progress)
+    return [road.walked for road in roads]
+
+
+@contextmanager
+def _at_work(directory: Path) -> Iterator[None]:
+    """Be the one who works in a folder, and whom the other processes follow."""
+    elsewhere = storage.of(directory)
+    with processes.leading(), _told_of_a_full_disk(directory), artifact.locked(directory), elsewhere.working() if elsewhere else nullcontext():
+        yield
+
+
+class Road(NamedTuple):
+    """A recipe's steps, and how far they are done."""
+
+    recipe: LoadedRecipe
+    steps: Sequence[Step]
+    walked: Run
+
+    @property
+    def prints(self) -> dict[str, str]:
+        """The fingerprints of what is made."""
+        return {name: made.fingerprint for name, made in self.walked.artifacts.items()}
+
+
+def _walk(roads: Sequence[Road], base: Base, crew: Crew, progress: Progress) -> None:
     """Have the steps done, each as soon as what it needs is there and the crew has room. What is done already is left as it is."""
-    prints, waiting, begun = {"base": base.fingerprint}, list(steps), dict[str, _Begun]()
-    fitted, places, elsewhere = crew.fitted(recipe), [step.name for step in steps], storage.of(walked.directory)
+    waiting, begun = [(road, step) for road in roads for step in road.steps], dict[str, _Begun]()
+    elsewhere = storage.of(roads[0].walked.directory)
     try:
         while waiting or begun:
-            for step in list(waiting):
+            for road, step in list(waiting):
+                prints = {"base": base.fingerprint, **road.prints}
                 if any(name not in prints for name in step.inputs):
                     continue
                 key = key_of(step, prints)
-                if kept := _kept(step, key, walked, elsewhere):
-                    walked.artifacts[step.name], prints[step.name] = kept, kept.fingerprint
+                if _folder(step, key) in begun:
+                    continue
+                if kept := _kept(step, key, road.walked, elsewhere):
+                    road.walked.artifacts[step.name] = kept
                 elif len(begun) < crew.room:
-                    part = _begin(step, key, walked.directory, elsewhere, progress)
-                    begun[step.name] = _Begun(step, key, part, {name: prints[name] for name in step.inputs})
-                    crew.hand_over(Order(step, fitted, base, dict(walked.artifacts), part), progress)
+                    part = _begin(step, key, road.walked.directory, elsewhere, progress, alone=len(roads) == 1)
+                    order = Order(step, crew.fitted(road.recipe), base, dict(road.walked.artifacts), part)
+                    begun[order.name] = _Begun(road, step, key, part, {name: prints[name] for name in step.inputs})
+                    crew.hand_over(order, progress)
                 else:
                     continue
-                waiting.remove(step)
+                waiting.remove((road, step))
             if begun:
                 name = crew.next()
-                made = _finish(begun[name], crew.result(name), walked, progress)
+                made = _finish(begun[name], crew.result(name), progress)
                 if elsewhere:
                     elsewhere.send(made)
-                walked.artifacts[name], prints[name] = made, made.fingerprint
+                road, step = begun[name].road, begun[name].step
+                road.walked.artifacts[step.name] = made
                 del begun[name]
     except BaseException:
         crew.stop()
         for failed in begun.values():
-            walked.steps.append(StepResult(failed.step.name, failed.key, "failed", 0.0, 0.0, failed.part.name))
+            failed.road.walked.steps.append(StepResult(failed.step.name, failed.key, "failed", 0.0, 0.0, failed.part.name))
         raise
     finally:
-        walked.steps.sort(key=lambda result: places.index(result.name))
+        for road in roads:
+            places = [step.name for step in road.steps]
+            road.walked.steps.sort(key=lambda result: places.index(result.name))
 
 
 def _take_part(recipe: LoadedRecipe) -> None:
@@ -201,17 +247,23 @@ def _require_here(recipe: LoadedRecipe) -> None:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A step under way: its key, the folder in which it is done, and the fingerprints of what it is made from."""
+    """A step under way: whose it is, its key, the folder in which it is done, and the fingerprints of what it is made from."""
 
+    road: Road
     step: Step
     key: str
     part: Path
     inputs: dict[str, str]
 
 
+def _folder(step: Step, key: str) -> str:
+    """The name of the folder that a step makes."""
+    return f"{step.name}-{key[:8]}"
+
+
 def _kept(step: Step, key: str, walked: Run, elsewhere: storage.Storage | None) -> Artifact | None:
     """What the step made in an earlier walk, where it did, here or elsewhere."""
-    folder = walked.directory / f"{step.name}-{key[:8]}"
+    folder = walked.directory / _folder(step, key)
     if elsewhere:
         elsewhere.fetch(folder.name)
     kept = artifact.load(folder)
@@ -222,11 +274,11 @@ def _kept(step: Step, key: str, walked: Run, elsewhere: storage.Storage | None) 
     return kept
 
 
-def _begin(step: Step, key: str, directory: Path, elsewhere: storage.Storage | None, progress: Progress) -> Path:
-    """The folder in which the step is done, with the checkpoints of an earlier try."""
-    folder = directory / f"{step.name}-{key[:8]}"
+def _begin(step: Step, key: str, directory: Path, elsewhere: storage.Storage | None, progress: Progress, *, alone: bool) -> Path:
+    """The folder in which the step is done, with the checkpoints of an earlier try. alone: no other try of it can be under way."""
+    folder = directory / _folder(step, key)
     progress.say(f"{step.name}")
-    for other in unfinished(directory, step.name, folder.name):
+    for other in unfinished(directory, step.name, folder.name) if alone else ():
         progress.say(f"  {other} was not finished, and its settings or what it came from were others: this one begins anew")
     part = artifact.begin(folder)
     if elsewhere:
@@ -234,7 +286,7 @@ def _begin(step: Step, key: str, directory: Path, elsewhere: storage.Storage | N
     return part
 
 
-def _finish(begun: _Begun, cost: Cost, walked: Run, progress: Progress) -> Artifact:
+def _finish(begun: _Begun, cost: Cost, progress: Progress) -> Artifact:
     """The finished folder of a step that is done."""
     step = begun.step
     made = artifact.finish(
@@ -246,7 +298,7 @@ def _finish(begun: _Begun, cost: Cost, walked: Run, progress: Progress) -> Artif
         versions={name: version_of(name) for name in ("lorikeet", "torch", "transformers", "xllamacpp")},
     )
     artifact.write_json(made.path / NOTES / COST, {"seconds": round(cost.seconds, 1), "peak_rss_mb": round(cost.peak_rss_mb)})
-    walked.steps.append(StepResult(step.name, begun.key, "done", round(cost.seconds, 1), round(cost.peak_rss_mb), made.path.name))
+    begun.road.walked.steps.append(StepResult(step.name, begun.key, "done", round(cost.seconds, 1), round(cost.peak_rss_mb), made.path.name))
     progress.say(f"  {step.name} done in {cost.seconds:.0f} s, peak {cost.peak_rss_mb / 1000:.1f} GB")
     return made
 

@@ -150,6 +150,9 @@ class TrainSettings(Strict):
     first_layer: Annotated[int, Field(ge=0)] | None = Field(None, description="layers below it stay as they are, unpropagated; by the base's size")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="LoRA dropout")
     neftune: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="noise on the embeddings while it trains (NEFTune's alpha, often 5)")
+    rehearsal: Annotated[int, Field(ge=0)] = Field(
+        0, description="texts of 64 tokens that the base writes by itself and that are learned beside the rows: so it forgets less of its language (sft)"
+    )
     optimiser: Optimiser = Field("adamw", description="adamw; with its state in 8 bits, or paged out of a GPU's memory too. Without a GPU adamw is taken")
     schedule: Decay = Field("cosine", description="how the rate falls after warm-up: cosine or linear to zero, or constant")
     warmup: Share = Field(0.05, description="share of the steps over which the rate rises")
@@ -167,6 +170,14 @@ class TrainSettings(Strict):
     def _alpha_with_rank(self) -> "TrainSettings":
         if "alpha" in self.model_fields_set and "rank" not in self.model_fields_set:
             raise ValueError(f"alpha is {self.alpha:g}, but no rank is given: alpha / rank multiplies the learning rate, so write rank too (such as 16)")
+        return self
+
+    @model_validator(mode="after")
+    def _rehearsal_of_answers(self) -> "TrainSettings":
+        if self.rehearsal and self.objective != "sft":
+            raise ValueError(
+                f"rehearsal is {self.rehearsal}, but {self.objective} learns from judged answers alone, and stays near the base by beta: leave it out"
+            )
         return self
 
     def going_on_from(self, folder: Path) -> "TrainSettings":

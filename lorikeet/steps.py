@@ -64,6 +64,11 @@ class _Work:
         told = (self.recipe.suite, self.recipe.persona)
         stage.run(inputs["data"], self.base, inputs["train"], began, r.evaluate, *told, r.seed, r.machine, folder, progress)
 
+    def losses(self, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+        from lorikeet.evaluate import validation
+
+        validation.run(inputs["data"], self.base, inputs["train"], self.recipe.recipe.machine, folder)
+
     def export(self, quantisation: str, inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
         from lorikeet.export import stage
 
@@ -175,6 +180,11 @@ def steps_of(recipe: LoadedRecipe, base: Base) -> list[Step]:
     ]
 
 
+def losses_of(recipe: LoadedRecipe, base: Base) -> Step:
+    """The step by which trainings are held against each other without a look at what is held out for testing: no part of the road."""
+    return Step("losses", "evaluate", STAGES["evaluate"], {"rows": "validation"}, ("base", "data", "train"), _Work(recipe, base).losses)
+
+
 def version_of(package: str) -> str:
     try:
         return metadata.version(package)
@@ -184,7 +194,12 @@ def version_of(package: str) -> str:
 
 def work_of(name: str, recipe: LoadedRecipe, base: Base) -> Callable[[Mapping[str, Artifact], Path, Progress], None]:
     """What the step of that name does."""
-    return next(step.work for step in steps_of(recipe, base) if step.name == name)
+    return step_of(name, recipe, base).work
+
+
+def step_of(name: str, recipe: LoadedRecipe, base: Base) -> Step:
+    """The step of that name."""
+    return next(step for step in (*steps_of(recipe, base), losses_of(recipe, base)) if step.name == name)
 
 
 def key_of(step: Step, fingerprints: Mapping[str, str]) -> str:

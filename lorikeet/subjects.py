@@ -22,7 +22,7 @@ TORCH = ("base", "tuned")
 @dataclass(frozen=True)
 class Subject:
     """Something that answers: a short name, and how it is opened. prompt: the system turn in a mode, of an assistant that has one; trained_on: questions that
-    it learned, folded, and where each stands, as far as that is known.
+    it learned, folded, and where each stands, as far as that is known. identity: what its answers are kept by, where asking again would cost; else empty.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Subject:
     open: Callable[[], Engine]
     prompt: Callable[[str], str] | None = None
     trained_on: Mapping[str, str] = field(default_factory=dict)
+    identity: str = ""
 
 
 def subject(spec: str, base: str, threads: int, progress: Progress) -> Subject:
@@ -135,7 +136,7 @@ def _endpoint(spec: str) -> Subject:
 
         return endpoint(spec)
 
-    return Subject(model or url.split("//", 1)[1].split("/")[0], url, opened)
+    return Subject(model or url.split("//", 1)[1].split("/")[0], url, opened, identity=spec)
 
 
 def _gguf(path: Path, threads: int) -> Engine:

@@ -10,20 +10,25 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from lorikeet import machine, pipeline, statistics
-from lorikeet.artifact import Artifact, write_json
+from lorikeet import pipeline, statistics, storage
+from lorikeet.artifact import write_json
+from lorikeet.crew import Crew
 from lorikeet.errors import RecipeError
 from lorikeet.evidence import Finding, Measure, measured
-from lorikeet.exam import read_rows
 from lorikeet.progress import Progress
-from lorikeet.recipe import load_recipe
+from lorikeet.recipe import LoadedRecipe, load_recipe
 from lorikeet.statistics import Change
+from lorikeet.steps import Step, losses_of, steps_of
+from lorikeet.weights import Base
 
-FILE = "sweep.json"
-LOSSES = "losses"
+if TYPE_CHECKING:
+    import optuna
+
+FILE, LOSSES = "sweep.json", "losses.json"
 HOPELESS = 0.02
 """How much worse than the best one, as a share of its loss, an arm has to be to be given up."""
 Settings = tuple[tuple[str, str], ...]
@@ -94,7 +99,7 @@ def design(path: Path, vary: Sequence[str], overrides: Sequence[str] = (), *, gr
 
     Raises RecipeError for a factor that is not of training, has fewer than two values or comes twice, and for what the recipe does not take.
     """
-    factors = tuple(_factor(text, path, overrides) for text in vary)
+    factors = tuple(factor_of(text, path, overrides) for text in vary)
     if len({f.key for f in factors}) < len(factors):
         raise RecipeError("a key is varied twice", "give all its values in one --vary KEY=V1,V2")
     if grid and together:
@@ -114,18 +119,19 @@ def design(path: Path, vary: Sequence[str], overrides: Sequence[str] = (), *, gr
     return Design(factors, arms, grid, together and len(factors) > 1)
 
 
-def _factor(text: str, path: Path, overrides: Sequence[str]) -> Factor:
+def factor_of(text: str, path: Path, overrides: Sequence[str]) -> Factor:
+    """A key with its values, the recipe's own first. RecipeError for a key that is not of training, or fewer than two values."""
     key, sign, listed = text.partition("=")
     values = tuple(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
     if not sign or not key or len(values) < 2:
         raise RecipeError(f"--vary {text}: not of the form KEY=V1,V2", "write for example --vary train.learning_rate=0.001,0.002")
     if not key.startswith("train.") or key in ("train.seed", "train.objective", "train.adapter"):
         raise RecipeError(f"--vary {key}: only settings of training can be varied, by which the same rows are learned", "vary for example train.learning_rate")
-    own = _own_value(path, key, overrides)
+    own = own_value(path, key, overrides)
     return Factor(key, tuple(sorted(values, key=lambda value: yaml.safe_load(value) != own)))
 
 
-def _own_value(path: Path, key: str, overrides: Sequence[str]) -> object:
+def own_value(path: Path, key: str, overrides: Sequence[str]) -> object:
     """What the recipe itself has for the key."""
     at: object = load_recipe(path, overrides).recipe.model_dump(mode="json")
     for part in key.split("."):
@@ -133,97 +139,79 @@ def _own_value(path: Path, key: str, overrides: Sequence[str]) -> object:
     return at
 
 
-def run(path: Path, planned: Design, seeds: int, overrides: Sequence[str], out: Path, progress: Progress) -> tuple[list[Arm], list[Verdict]]:
-    """Train every arm with so many seeds in `out`, as far as it is not done already, and judge. Whatever was trained before is reused."""
-    arms, weights = [Arm(settings) for settings in planned.arms], [1.0]
-    pruner = _Pruner()
-    for arm in arms:
-        for number in range(seeds):
-            seed = load_recipe(path, overrides).recipe.training_seed + number
-            progress.say(f"{arm.name}, seed {seed}")
-            asked = [*overrides, *(f"{key}={value}" for key, value in arm.settings), f"train.seed={seed}"]
-            losses, weights = _losses(path, asked, out, progress)
-            arm.losses.append(losses)
-            pruner.seen(arm, losses, weights)
-            if number + 1 < seeds and (why := pruner.hopeless(arm, weights)):
-                arm.given_up = why
-                progress.say(f"  given up: {why}")
-                break
-        pruner.done(arm, weights)
-        progress.say(f"  held-out loss {_mean(arm, weights):.4f} nats a token over {len(arm.losses)} seeds")
+def run(
+    path: Path, planned: Design, seeds: int, overrides: Sequence[str], out: Path, progress: Progress, crew: Crew | None = None
+) -> tuple[list[Arm], list[Verdict]]:
+    """Train every arm with so many seeds in `out`, as far as it is not done already, and judge. Whatever was trained before is reused.
+
+    All arms are trained with one seed before any with the next: side by side where the crew has room, and with the same result however that comes.
+    """
+    arms, first = [Arm(settings) for settings in planned.arms], load_recipe(path, overrides).recipe.training_seed
+    for number in range(seeds):
+        weights = learn([arm for arm in arms if not arm.given_up], first + number, path, overrides, out, progress, crew)
+        if number + 1 < seeds:
+            _give_up(arms, weights)
+            for arm in (arm for arm in arms if arm.given_up and len(arm.losses) == number + 1):
+                progress.say(f"{arm.name} is given up: {arm.given_up}")
     verdicts = judge(planned, arms, weights)
-    document = {"arms": [{**asdict(arm), "losses": [sum(s) / sum(weights) for s in arm.losses]} for arm in arms], **told_as_json(planned, verdicts)}
-    write_json(out / FILE, json.loads(json.dumps(document)))
+    write(out, planned, arms, verdicts, weights)
     return arms, verdicts
 
 
-def _mean(arm: Arm, weights: Sequence[float]) -> float:
+def write(out: Path, planned: Design, arms: Sequence[Arm], verdicts: Sequence[Verdict], weights: Sequence[float]) -> None:
+    """Write sweep.json: the arms with their losses by seed, in nats a token, the design and its verdicts."""
+    document = {"arms": [{**asdict(arm), "losses": [sum(s) / sum(weights) for s in arm.losses]} for arm in arms], **told_as_json(planned, verdicts)}
+    write_json(out / FILE, json.loads(json.dumps(document)))
+    if elsewhere := storage.of(out):
+        elsewhere.send_loose()
+
+
+def learn(arms: Sequence[Arm], seed: int, path: Path, overrides: Sequence[str], out: Path, progress: Progress, crew: Crew | None = None) -> list[float]:
+    """Train arms with one seed and note their losses; the tokens of each group of rows, of shape (groups,)."""
+    recipes = [load_recipe(path, [*overrides, *(f"{key}={value}" for key, value in arm.settings), f"train.seed={seed}"]) for arm in arms]
+    progress.say(f"seed {seed}: {len(arms)} arms")
+    weights: list[float] = []
+    for arm, walked in zip(arms, pipeline.side_by_side(recipes, out, _steps, progress, crew), strict=True):
+        found = json.loads(walked.artifacts["losses"].file(LOSSES).read_text(encoding="utf-8"))
+        arm.losses.append(found["nats"])
+        weights = found["tokens"]
+        progress.say(f"{arm.name}, seed {seed}: held-out loss {sum(found['nats']) / sum(weights):.4f} nats a token")
+    return weights
+
+
+def _steps(recipe: LoadedRecipe, base: Base) -> list[Step]:
+    """What is done of an arm: rows, training, and its losses."""
+    return [*(step for step in steps_of(recipe, base) if step.stage in ("data", "train")), losses_of(recipe, base)]
+
+
+def mean(arm: Arm, weights: Sequence[float]) -> float:
+    """Nats a token over all its seeds."""
     return sum(map(sum, arm.losses)) / len(arm.losses) / sum(weights)
 
 
-def _losses(path: Path, overrides: Sequence[str], out: Path, progress: Progress) -> tuple[list[float], list[float]]:
-    """Summed loss and tokens of each group of validation rows, of one arm and seed; kept, so that they are reckoned once."""
-    recipe = load_recipe(path, overrides)
-    walked = pipeline.run(recipe, out, progress, until="train")
-    trained = walked.artifacts["train"]
-    kept = out / LOSSES / f"{trained.path.name}.json"
-    if not kept.is_file():
-        kept.parent.mkdir(exist_ok=True)
-        write_json(kept, _reckon(walked.artifacts["data"], trained, str(recipe.recipe.base), machine.threads(recipe.recipe.machine.threads), progress))
-    found = json.loads(kept.read_text(encoding="utf-8"))
-    return found["nats"], found["tokens"]
+def _give_up(arms: Sequence[Arm], weights: Sequence[float]) -> None:
+    """Note of arms why they are hopeless: Optuna's Wilcoxon pruner finds their losses higher than the best one's, group by group of rows and by enough."""
+    import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # its interface may change: the version is pinned
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.05, n_startup_steps=2)
+    study = optuna.create_study(direction="minimize", pruner=pruner)
 
-def _reckon(data: Artifact, trained: Artifact, base: str, threads: int, progress: Progress) -> dict[str, list[float]]:
-    import pyarrow.parquet
+    def reported(arm: Arm) -> "optuna.Trial":
+        trial = study.ask()
+        for at, (loss, tokens) in enumerate((loss, tokens) for seed in arm.losses for loss, tokens in zip(seed, weights, strict=True)):
+            trial.report(loss / tokens, at)
+        return trial
 
-    from lorikeet import bases
-    from lorikeet.engine.torch_engine import TorchEngine
-
-    table = pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist()
-    rows = [(row, kept) for row, kept in zip(table, read_rows(data), strict=True) if row["split"] == "validation"]
-    if not rows:
-        raise RecipeError("no row is held out for validation, and arms are compared by such rows", "add rows, or raise data.test_share")
-    engine = TorchEngine(bases.prepare(base, progress).path, trained.path, threads)
-    found = engine.losses([(row["ids"], row["supervised"]) for row, _ in rows])
-    engine.close()
-    nats, tokens = statistics.clustered([(kept.group, (loss, float(n))) for (_, kept), (loss, n, _) in zip(rows, found, strict=True)])
-    return {"nats": nats, "tokens": tokens}
-
-
-class _Pruner:
-    """Optuna's Wilcoxon pruner over groups of rows: an arm whose losses are higher than the best one's on most of them is hopeless, if by enough."""
-
-    def __init__(self) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # its interface may change: the version is pinned
-            pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.05, n_startup_steps=2)
-        self._study = optuna.create_study(direction="minimize", pruner=pruner)
-        self._best: float | None = None
-        self._trial = self._study.ask()
-
-    def seen(self, arm: Arm, losses: Sequence[float], weights: Sequence[float]) -> None:
-        """Take note of the losses of an arm's latest seed."""
-        at = (len(arm.losses) - 1) * len(losses)
-        for n, (loss, tokens) in enumerate(zip(losses, weights, strict=True)):
-            self._trial.report(loss / tokens, at + n)
-
-    def hopeless(self, arm: Arm, weights: Sequence[float]) -> str:
-        """Why the arm is to be given up, or nothing."""
-        mean = _mean(arm, weights)
-        if self._best is None or mean < self._best * (1 + HOPELESS) or not self._trial.should_prune():
-            return ""
-        return f"its loss {mean:.4f} is above the best arm's {self._best:.4f} on most rows"
-
-    def done(self, arm: Arm, weights: Sequence[float]) -> None:
-        """The arm has all the seeds that it gets."""
-        mean = _mean(arm, weights)
-        self._best = mean if self._best is None else min(self._best, mean)
-        self._study.tell(self._trial, mean)
-        self._trial = self._study.ask()
+    alive = [arm for arm in arms if not arm.given_up]
+    best = min(alive, key=lambda arm: mean(arm, weights))
+    least = mean(best, weights)
+    study.tell(reported(best), least)
+    for arm in alive:
+        if arm is not best and mean(arm, weights) >= least * (1 + HOPELESS) and reported(arm).should_prune():
+            arm.given_up = f"its loss {mean(arm, weights):.4f} is above the best arm's {least:.4f} on most rows"
 
 
 def judge(planned: Design, arms: Sequence[Arm], weights: Sequence[float]) -> list[Verdict]:

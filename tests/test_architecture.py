@@ -25,6 +25,7 @@ SHELVES = (
     {"crew"},
     {"pipeline", "compare", "cluster"},
     {"sweep", "retrain"},
+    {"search"},
     {"arguments"},
     {"commands"},
     {"cli"},

@@ -11,7 +11,7 @@ from lorikeet import compare
 from lorikeet.compare import Asked, Comparison, parted
 from lorikeet.engine import Sampling
 from lorikeet.engine.scripted import ScriptedEngine
-from lorikeet.errors import DataError, RecipeError
+from lorikeet.errors import DataError, ModelError, RecipeError
 from lorikeet.progress import Silent
 from lorikeet.subjects import Subject, subject
 
@@ -169,6 +169,6 @@ def test_a_benchmark_is_put_to_a_model_and_to_its_file(tiny_base: Path, tmp_path
     names = {m.name for m in found.evidence.measures}
     assert {"benchmark.arc_challenge.acc", "benchmark.arc_challenge.acc_norm", "benchmark.arc_challenge.acc_change"} <= names
     assert all("no difference shown" in f.what for f in found.evidence.findings)
-    with served(lambda text: "x") as (url, _), pytest.raises(RecipeError, match="is an endpoint"):
+    with served(lambda text: "x") as (url, _), pytest.raises(ModelError, match="does not tell how likely"):
         far = subject(f"{url}#fake", "", 1, Silent())
         compare.compare(both[0], far, compare.asked(None, None, (both[0], far), wanted={"arc_challenge": arc}), Sampling(), tmp_path / "far", Silent())

@@ -10,7 +10,7 @@ from lorikeet import pipeline
 from lorikeet.artifact import Artifact
 from lorikeet.crew import Cost, Here, Order, work
 from lorikeet.errors import DataError, RefusedError
-from lorikeet.pipeline import Run
+from lorikeet.pipeline import Road, Run
 from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import LoadedRecipe
 from lorikeet.steps import Step
@@ -28,7 +28,7 @@ class Backwards(Here):
         self.seen: list[list[str]] = []
 
     def next(self) -> str:
-        self.seen.append(sorted(self._orders))
+        self.seen.append(sorted(name.rpartition("-")[0] for name in self._orders))
         return list(self._orders)[-1]
 
 
@@ -46,7 +46,7 @@ def step(name: str, *inputs: str, work: object = says) -> Step:
 
 def walk(steps: list[Step], directory: Path, crew: Here) -> Run:
     walked = Run(directory)
-    pipeline._walk(steps, walked, LoadedRecipe.model_construct(), BASE, crew, Silent())
+    pipeline._walk([Road(LoadedRecipe.model_construct(), steps, walked)], BASE, crew, Silent())
     return walked
 
 
@@ -65,11 +65,30 @@ def test_the_order_in_which_steps_end_changes_nothing(tmp_path: Path) -> None:
     assert {name: made.manifest for name, made in one.artifacts.items()} == {name: made.manifest for name, made in other.artifacts.items()}
 
 
+def test_what_two_roads_have_in_common_is_done_once_and_the_rest_side_by_side(tmp_path: Path) -> None:
+    def road(value: str) -> Road:
+        def writes(inputs: Mapping[str, Artifact], folder: Path, progress: Progress) -> None:
+            (folder / "out.txt").write_text(value)
+
+        own = Step("train", "data", 1, {"value": value}, ("data",), writes)
+        return Road(LoadedRecipe.model_construct(), [step("data"), own, step("losses", "train")], Run(tmp_path))
+
+    crew = Backwards(room=4)
+    roads = [road("1"), road("2"), road("2")]
+    pipeline._walk(roads, BASE, crew, Silent())
+    assert crew.seen[:2] == [["data"], ["train", "train"]]
+    assert len(list(tmp_path.glob("data-*"))) == 1
+    assert len(list(tmp_path.glob("train-*"))) == len(list(tmp_path.glob("losses-*"))) == 2
+    first, second, third = (road.walked.artifacts["losses"].path for road in roads)
+    assert first != second == third
+    assert [result.status for result in roads[2].walked.steps] == ["reused", "reused", "reused"]
+
+
 def test_a_step_that_fails_keeps_what_was_done_and_is_told_with_those_under_way(tmp_path: Path) -> None:
     walked = Run(tmp_path)
     steps = [step("data"), step("a-alone", "data"), step("b-alone", "data", work=breaks)]
     with pytest.raises(DataError, match="a bad row"):
-        pipeline._walk(steps, walked, LoadedRecipe.model_construct(), BASE, Backwards(room=2), Silent())
+        pipeline._walk([Road(LoadedRecipe.model_construct(), steps, walked)], BASE, Backwards(room=2), Silent())
     assert [(result.name, result.status) for result in walked.steps] == [("data", "done"), ("a-alone", "failed"), ("b-alone", "failed")]
     assert [(result.name, result.status) for result in walk(steps[:2], tmp_path, Here()).steps] == [("data", "reused"), ("a-alone", "done")]
 

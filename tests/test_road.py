@@ -100,7 +100,7 @@ def killed(command: list[str], plain: Path, killed: Path, times: int) -> None:
 
 def test_training_killed_at_ten_random_moments_ends_with_the_same_weights(tiny_recipe: Path, tmp_path: Path) -> None:
     """Dropout, NEFTune's noise and gradients of two batches a step included; a kill may fall into a checkpoint, a held-out look or the end."""
-    command = train(tiny_recipe, "epochs=60", "dropout=0.1", "neftune=5", "accumulate=2", "checkpoint_steps=7", "patience=40")
+    command = train(tiny_recipe, "epochs=60", "rehearsal=8", "dropout=0.1", "neftune=5", "accumulate=2", "checkpoint_steps=7", "patience=40")
     plain, disturbed = tmp_path / "plain", tmp_path / "killed"
     killed(command, plain, disturbed, 10)
     (versions,) = disturbed.glob("train-*.part/notes/versions.json")

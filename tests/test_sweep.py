@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lorikeet import sweep
+from lorikeet import search, sweep
 from lorikeet.errors import RecipeError
 from lorikeet.progress import Silent
 from lorikeet.sweep import Arm, Design, Factor
@@ -124,3 +124,46 @@ def test_a_hopeless_arm_gets_no_further_seed(tiny_recipe: Path, tmp_path: Path) 
     arms, _ = sweep.run(tiny_recipe, design, 3, ["train.epochs=10", f"{RATE}=0.02"], tmp_path / "sweep", Silent())
     assert [len(a.losses) for a in arms] == [3, 1, 1]
     assert "above the best arm's" in arms[1].given_up
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        ("train.learning_rate=0.01..0.001", "no range"),
+        ("train.learning_rate=0.001..7", "learning_rate"),
+        ("train.rank=4..8.5", "rank"),
+        ("data.max_tokens=16..64", "only settings of training"),
+        ("train.rank=4", "not of the form"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(tiny_recipe: Path, vary: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        search.rooms(tiny_recipe, [vary], [])
+
+
+def test_a_wide_range_is_searched_by_orders_of_magnitude_and_whole_numbers_stay_whole(tiny_recipe: Path) -> None:
+    import optuna
+
+    rate, rank, which = search.rooms(tiny_recipe, [f"{RATE}=0.0001..0.1", "train.rank=4..64", "train.schedule=cosine,linear"], [])
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = [[room.proposed(study.ask()) for _ in range(200)] for room in (rate, rank, which)]
+    assert 0.4 < sum(float(value) < 0.003 for value in drawn[0]) / 200 < 0.6
+    assert all(4 <= int(value) <= 64 for value in drawn[1])
+    assert set(drawn[2]) == {"cosine", "linear"}
+
+
+@pytest.mark.slow
+def test_a_search_finds_a_better_rate_judges_it_by_further_seeds_and_trains_nothing_twice(tiny_recipe: Path, tmp_path: Path) -> None:
+    sets, out = ["train.epochs=4", f"{RATE}=0.00001"], tmp_path / "search"
+    where = search.rooms(tiny_recipe, [f"{RATE}=0.00001..0.05"], sets)
+    _, arms, (verdict,) = search.run(tiny_recipe, where, 6, 2, sets, out, Silent())
+    assert len(arms) == 7
+    assert sorted(len(arm.losses) for arm in arms) == [1, 1, 1, 1, 1, 3, 3]
+    assert verdict.shown
+    assert verdict.seeds == 2
+    assert f"{RATE} 1e-05 -> {verdict.value} lowers the held-out loss" in verdict.sentence()
+    trained = {p: p.stat().st_mtime for p in out.glob("train-*")}
+    _, again, _ = search.run(tiny_recipe, where, 6, 2, sets, out, Silent())
+    assert {p: p.stat().st_mtime for p in out.glob("train-*")} == trained
+    assert [arm.losses for arm in again] == [arm.losses for arm in arms]

@@ -1,4 +1,4 @@
-"""GGUFs and answers that Lorikeet never made: examined by a suite, files against a parent where there is one, with no recipe, rows or training.
+"""GGUFs, endpoints and answers that Lorikeet never made: examined by a suite, files against a parent where there is one, with no recipe, rows or training.
 
 What was taught is not known, so nothing is asked that was not; divergence is measured over the parent's own answers.
 """
@@ -7,17 +7,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lorikeet import machine, statistics
 from lorikeet.audit import divergence
 from lorikeet.audit.examine import Asked, examine, findings, greedy, named
-from lorikeet.audit.gate import Examined, file_verdict, verdicts
+from lorikeet.audit.gate import Examined, file_verdict, verdicts, worst
 from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
+from lorikeet.engine.remembered import REPLIES, Remembered
 from lorikeet.errors import DataError, RecipeError
-from lorikeet.evidence import TEMPLATE, Evidence, Finding, Release, decide
+from lorikeet.evidence import TEMPLATE, Evidence, Finding, Quoted, Release, decide
 from lorikeet.exam import Answer, Question, as_question, evenly, write_answers
 from lorikeet.progress import Progress
-from lorikeet.recipe import AuditSettings, MachineSettings
+from lorikeet.recipe import AuditSettings, MachineSettings, Thresholds
 from lorikeet.sickness import sickness
 from lorikeet.suite import Suite
 from lorikeet.weights import gguf_file
@@ -45,10 +47,7 @@ def files(
     names = [gguf.path.stem for gguf in order]
     if len(set(names)) < len(names):
         raise RecipeError(f"two files are called {next(n for n in names if names.count(n) > 1)}.gguf", "give them names that tell them apart")
-    if any(probe.mode for probe in suite.probes):
-        raise RecipeError(f"the suite {suite.name} asks in modes, which a file alone has not", "audit it in a run: lorikeet audit RECIPE")
-    questions = [as_question(probe, system) for probe in evenly(suite.probes, settings.probes or len(suite.probes))]
-    asked = Asked(suite, questions, settings.max_new_tokens, seed, settings.samples, settings.temperature)
+    asked = _asked(suite, system, settings, seed)
     found: list[Examined] = []
     chosen: tuple[tuple[divergence.Row, ...], list[Floats]] | None = None
     template = ""
@@ -64,7 +63,7 @@ def files(
                                 cure="make the file again from its parent"))  # fmt: skip
         if parent and first:
             template = engine.template
-            rows = _rows(engine, questions, answers, settings.divergence_rows)
+            rows = _rows(engine, asked.questions, answers, settings.divergence_rows)
             chosen = rows, divergence.choices(engine, rows)
         elif chosen:
             if engine.vocabulary == chosen[1][0].shape[-1]:
@@ -74,17 +73,63 @@ def files(
         if theirs:
             measures += divergence.answers(theirs, greedy(answers), name)
         engine.close()
-        folder = out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        evidence = Evidence(measures, told)
-        evidence.write(folder)
-        write_answers(folder / "answers.jsonl", answers)
-        found.append(Examined(name, evidence, answers))
-    limits = settings.thresholds.model_copy(update={"misdirection_at_most": None})
-    words = verdicts(found, suite.name, limits, names[0] if parent else "", seed)
+        found.append(_kept(Examined(name, Evidence(measures, told), answers), out / name))
+    words = verdicts(found, suite.name, _limits(settings), names[0] if parent else "", seed)
     release = decide([file_verdict(file, gguf, str(gguf.path), *word) for gguf, file, word in zip(order, found, words, strict=True)])
     release.write(out)
     return release
+
+
+class Word(NamedTuple):
+    """The gate's word on what answers at an address: a verdict, its reasons, and the worst answers where it is not approved."""
+
+    verdict: str
+    reasons: list[str]
+    worst: list[Quoted]
+
+
+def behind(address: str, suite: Suite, system: str, settings: AuditSettings, out: Path, seed: int, progress: Progress) -> Word:
+    """Examine what answers at http://HOST/v1#MODEL by the same questions and thresholds. Writes evidence.json and answers.jsonl into `out`.
+
+    There is no release: what answers there may be another model tomorrow. Answers are kept in replies.jsonl as they come; asked again, only the rest is asked
+    for. Raises RecipeError for a suite with modes, and ModelError for what an endpoint refuses.
+    """
+    from lorikeet.engine.endpoint import endpoint
+
+    asked = _asked(suite, system, settings, seed)
+    engine = endpoint(address)
+    try:
+        progress.say(engine.identity)
+        asking = Remembered(engine, engine.identity, out / REPLIES)
+        answers = examine(asking, engine.model, asked, {}, progress)
+        if asking.known:
+            progress.say(f"  {asking.known} answers were known already from {out / REPLIES}")
+    finally:
+        engine.close()
+    found = _kept(Examined(engine.model, Evidence(named(answers, suite.name, engine.model), findings(answers)), answers), out)
+    ((word, reasons),) = verdicts([found], suite.name, _limits(settings), "", seed)
+    return Word(word, reasons, [] if word == "approved" else worst(answers))
+
+
+def _asked(suite: Suite, system: str, settings: AuditSettings, seed: int) -> Asked:
+    """What is asked where nothing is known but the suite; RecipeError for one with modes."""
+    if any(probe.mode for probe in suite.probes):
+        raise RecipeError(f"the suite {suite.name} asks in modes, which a file alone has not", "audit it in a run: lorikeet audit RECIPE")
+    questions = [as_question(probe, system) for probe in evenly(suite.probes, settings.probes or len(suite.probes))]
+    return Asked(suite, questions, settings.max_new_tokens, seed, settings.samples, settings.temperature)
+
+
+def _limits(settings: AuditSettings) -> Thresholds:
+    """The thresholds, without that of questions out of scope: nobody knows what is."""
+    return settings.thresholds.model_copy(update={"misdirection_at_most": None})
+
+
+def _kept(found: Examined, folder: Path) -> Examined:
+    """What was found, written into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found.evidence.write(folder)
+    write_answers(folder / "answers.jsonl", found.answers)
+    return found
 
 
 def _rows(engine: LlamaCppEngine, questions: Sequence[Question], answers: Sequence[Answer], count: int) -> tuple[divergence.Row, ...]:
@@ -178,6 +223,13 @@ def answers_told(rows: Sequence[Row]) -> str:
 def _shortened(text: str, most: int = 240) -> str:
     one = " ".join(text.split())
     return one if len(one) <= most else one[: most - 1] + "…"
+
+
+def word_told(word: Word, out: Path) -> str:
+    """The verdict on an endpoint, with its reasons and worst answers."""
+    lines = [f"{word.verdict}: {'; '.join(word.reasons)}"]
+    lines += [f"  {quoted.why}\n    {quoted.question}\n    > {_shortened(quoted.answer)}" for quoted in word.worst]
+    return "\n".join([*lines, f"evidence: {out}"])
 
 
 def release_told(release: Release, out: Path) -> str:

@@ -41,7 +41,7 @@ class RayCrew:
         settings, trains, self._progress = self._settings, order.step.stage == "train", progress
         task, cpus = (train, 0.0) if trains else (_do, float(settings.worker_cpus))  # what training takes, its workers take
         how = {"name": f"lorikeet {order.step.name}", "max_retries": settings.restarts, "num_cpus": cpus}
-        self._orders[ray.remote(task).options(**how).remote(Sent.of(order), self._relay)] = order.step.name
+        self._orders[ray.remote(task).options(**how).remote(Sent.of(order), self._relay)] = order.name
 
     def next(self) -> str:
         import ray

@@ -9,7 +9,7 @@ from lorikeet.crew import Order
 from lorikeet.errors import MachineError
 from lorikeet.progress import Progress
 from lorikeet.recipe import LoadedRecipe
-from lorikeet.steps import steps_of
+from lorikeet.steps import step_of
 from lorikeet.weights import Base
 
 Found = TypeVar("Found")
@@ -39,8 +39,7 @@ class Sent:
         base = self.base if self.base.path.is_dir() else bases.prepare(self.base.source, progress)
         if base.fingerprint != self.base.fingerprint:
             raise MachineError(f"a node has another {self.base.name} than the run was begun with", f"make {self.base.source} the same on every node")
-        step = next(step for step in steps_of(self.recipe, base) if step.name == self.step)
-        return Order(step, self.recipe, base, {name: _seen(artifact.load(path), path) for name, path in self.made.items()},
+        return Order(step_of(self.step, self.recipe, base), self.recipe, base, {name: _seen(artifact.load(path), path) for name, path in self.made.items()},
                      _seen(self.folder if self.folder.is_dir() else None, self.folder))  # fmt: skip
 
 

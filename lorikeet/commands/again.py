@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lorikeet import processes
 from lorikeet.commands import tell
-from lorikeet.commands.running import load
-from lorikeet.errors import RefusedError
+from lorikeet.commands.running import crew_of, load
+from lorikeet.errors import RecipeError, RefusedError
 
 
 def rerun(arguments: argparse.Namespace) -> int:
@@ -17,7 +17,8 @@ def rerun(arguments: argparse.Namespace) -> int:
     progress = Silent() if processes.rank() else Terminal()
     again = rerun.plan(arguments.run, arguments.change, arguments.out, progress)
     progress.say(f"{again.directory}: {again.change}" + (f", since {again.why}" if again.why else ""))
-    walked = pipeline.run(again.recipe, again.directory, progress, again.until)
+    with crew_of(arguments, again.recipe) as crew:
+        walked = pipeline.run(again.recipe, again.directory, progress, again.until, crew)
     if processes.rank():
         return 0
     found, losses = diff.diff(arguments.run, again.directory), rerun.held_out(arguments.run, again.directory)
@@ -33,13 +34,24 @@ def sweep(arguments: argparse.Namespace) -> int:
     """`lorikeet sweep`."""
     from dataclasses import asdict
 
-    from lorikeet import sweep
+    from lorikeet import search, sweep
     from lorikeet.progress import Terminal
 
+    if processes.world() > 1:
+        raise RecipeError("torchrun starts processes for one training, and a sweep has many", "write --on ray to have them side by side")
     recipe, _ = load(arguments)
-    planned = sweep.design(arguments.recipe, arguments.vary, arguments.set, grid=arguments.grid, together=arguments.together)
     out = arguments.out or Path("runs") / f"{recipe.recipe.name}-sweep"
-    arms, verdicts = sweep.run(arguments.recipe, planned, arguments.seeds, arguments.set, out, Terminal())
+    path, sets = arguments.recipe, arguments.set
+    if arguments.search:
+        if arguments.grid or arguments.together:
+            raise RecipeError("--search makes its own combinations", "leave --grid and --together out")
+        where = search.rooms(path, arguments.vary, sets)
+        with crew_of(arguments, recipe) as crew:
+            planned, arms, verdicts = search.run(path, where, arguments.search, arguments.seeds, sets, out, Terminal(), crew)
+    else:
+        planned = sweep.design(path, arguments.vary, sets, grid=arguments.grid, together=arguments.together)
+        with crew_of(arguments, recipe) as crew:
+            arms, verdicts = sweep.run(path, planned, arguments.seeds, sets, out, Terminal(), crew)
     found = {**sweep.told_as_json(planned, verdicts), "findings": [asdict(f) for f in sweep.findings(planned, arms, verdicts)], "folder": str(out)}
     tell(arguments, found, sweep.told(planned, arms, verdicts, out))
     return 0
@@ -99,7 +111,8 @@ def retrain(arguments: argparse.Namespace) -> int:
         tell(arguments, {"accepted": [rating.id for rating in found.accepted], "aside": aside}, one_round.sifted_told(found))
         return 0
     prepared = one_round.prepare(arguments.run, arguments.set, Terminal())
-    verdict = one_round.run(prepared, Terminal())
+    with crew_of(arguments, prepared.recipe) as crew:
+        verdict = one_round.run(prepared, Terminal(), crew)
     document = {"promoted": verdict.promoted, "reasons": verdict.reasons, "compared": verdict.compared, "folder": str(prepared.folder), **prepared.counts}
     tell(arguments, document, one_round.told(prepared, verdict))
     return 0 if verdict.promoted else RefusedError.exit_code

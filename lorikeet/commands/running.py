@@ -1,6 +1,8 @@
 """The road, as far as it is asked for: plan, run and its stages, audit without a recipe, and tidying up."""
 
 import argparse
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,12 +74,12 @@ def audit(arguments: argparse.Namespace) -> int:
     from lorikeet.recipe import MachineSettings, audit_settings
     from lorikeet.suite import load_suite, suite_file
 
-    if arguments.recipe and (arguments.gguf or arguments.answers):
-        raise RecipeError(f"{arguments.recipe} names its own files and suite", "give a recipe, or --gguf, or --answers")
+    if arguments.recipe and (arguments.gguf or arguments.answers or arguments.endpoint):
+        raise RecipeError(f"{arguments.recipe} names its own files and suite", "give a recipe, or --gguf, --endpoint or --answers")
     if arguments.recipe:
         return run(arguments)
-    if not arguments.gguf and not arguments.answers:
-        raise RecipeError("there is nothing to audit", "name a recipe, or --gguf FILE, or --answers FILE.jsonl")
+    if not arguments.gguf and not arguments.answers and not arguments.endpoint:
+        raise RecipeError("there is nothing to audit", "name a recipe, or --gguf FILE, --endpoint http://HOST/v1#MODEL, or --answers FILE.jsonl")
     from lorikeet.audit import anybody
     from lorikeet.progress import Terminal
 
@@ -89,6 +91,11 @@ def audit(arguments: argparse.Namespace) -> int:
         rows = anybody.answers(arguments.answers, suite)
         tell(arguments, anybody.answers_document(rows, suite), anybody.answers_told(rows))
         return RefusedError.exit_code if any(row.verdict == "unsafe" for row in rows) else 0
+    if arguments.endpoint:
+        out = arguments.out or Path("audit-" + re.sub(r"[^\w.]+", "-", arguments.endpoint.partition("#")[2] or "endpoint"))
+        word = anybody.behind(arguments.endpoint, suite, arguments.system, settings, out, arguments.seed, Terminal())
+        tell(arguments, {"suite": suite.name, "folder": str(out), **json.loads(json.dumps(word._asdict(), default=asdict))}, anybody.word_told(word, out))
+        return 0 if word.verdict == "approved" else RefusedError.exit_code
     out = arguments.out or Path(f"audit-{arguments.gguf[0].stem}")
     here = MachineSettings.model_validate({"threads": arguments.threads})
     release = anybody.files(arguments.gguf, arguments.parent, suite, arguments.system, settings, here, out, arguments.seed, Terminal())

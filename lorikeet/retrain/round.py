@@ -16,6 +16,7 @@ from lorikeet import comparison, diff, pipeline, report, rerun
 from lorikeet.artifact import RUN, Json, write_json
 from lorikeet.comparison import Column
 from lorikeet.conversation import Rating
+from lorikeet.crew import Crew
 from lorikeet.data.replaced import replacements
 from lorikeet.errors import LorikeetError, RecipeError, RefusedError
 from lorikeet.evidence import SINCE, Evidence, read_evidence
@@ -195,9 +196,9 @@ def _require_enough(parts: dict[str, list[Rating]], found: Sifted) -> None:
                            f"gather at least {LEAST} of each, of several raters; look through those set aside: lorikeet feedback RUN --review")  # fmt: skip
 
 
-def run(prepared: Prepared, progress: Progress) -> Verdict:
+def run(prepared: Prepared, progress: Progress, crew: Crew | None = None) -> Verdict:
     """Train and examine the challenger, and decide. What was done before an interruption is not done again."""
-    walked = pipeline.run(prepared.recipe, prepared.folder, progress)
+    walked = pipeline.run(prepared.recipe, prepared.folder, progress, crew=crew)
     if walked.release is None:
         raise LorikeetError(f"{prepared.folder} has no release", "run the command again")
     verdict = _decide(prepared, walked)

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet
 import torch
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
@@ -31,7 +31,7 @@ from lorikeet.bases import copy_tokenizer, load_tokenizer, template_hash
 from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.progress import Progress
 from lorikeet.recipe import MachineSettings, TrainSettings
-from lorikeet.train import preference, trackers
+from lorikeet.train import preference, rehearsal, trackers
 from lorikeet.train.fit import Fit, measured, predicted
 from lorikeet.train.full import whole_model
 from lorikeet.train.lora import with_adapter
@@ -58,14 +58,15 @@ def run(data: Artifact, base: Base, settings: TrainSettings, seed: int, here: Ma
     optimiser = machine.optimiser(settings.optimiser)
     if optimiser != settings.optimiser:
         progress.say(f"  warning: train.optimiser is {settings.optimiser}, which needs a CUDA GPU: {optimiser} is taken")
-    fit = predicted(base, settings, memory.longest_row(data.file("tokens.parquet")), here, progress) if settings.objective == "sft" else None
+    longest = max(memory.longest_row(data.file("tokens.parquet")), rehearsal.TOKENS if settings.rehearsal else 0)
+    fit = predicted(base, settings, longest, here, progress) if settings.objective == "sft" else None
     model = whole_model(base, settings) if settings.method == "full" else with_adapter(base, settings, FORMATS[precision])
     _need_disk(notes, model, settings)
     told = partial(arguments, settings, seed, precision, optimiser, notes / "checkpoints")
     callbacks = [*_callbacks(settings, progress), *trackers.callbacks(here.report_to, notes)]
     rest: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(base), "callbacks": callbacks}
     if fit:
-        trainer: Trainer = _supervised(data, settings, seed, told, rest, fit, progress)
+        trainer: Trainer = _supervised(data, settings, seed, told, rest, fit, notes, progress)
     else:
         progress.say("  reckoning what the model says before training")
         trainer = preference.trainer(data, settings, seed, told, rest)
@@ -118,16 +119,19 @@ def _write(trainer: Trainer, base: Base, settings: TrainSettings, precision: str
 
 
 def _supervised(
-    data: Artifact, settings: TrainSettings, seed: int, told: Callable[..., SFTConfig], rest: Mapping[str, Any], fit: Fit, progress: Progress
+    data: Artifact, settings: TrainSettings, seed: int, told: Callable[..., SFTConfig], rest: Mapping[str, Any], fit: Fit, notes: Path, progress: Progress
 ) -> SupervisedTrainer:
     """The trainer over answers to learn; `told` makes its arguments, `rest` is what every trainer takes."""
-    rows = _rows(data, "train")
+    args, rows = told(SFTConfig, dataset_kwargs={"skip_prepare_dataset": True}), _rows(data, "train")
+    if settings.rehearsal:
+        own = rehearsal.texts(rest["model"], rest["processing_class"], settings.rehearsal, seed, notes, progress)
+        rows = concatenate_datasets([rows, _dataset((ids, rehearsal.labels(ids)) for ids in own if len(ids) > rehearsal.BEGUN)])
     if settings.batch == "auto":
         fit = measured(rest["model"], rows, fit, settings, progress)
     trainer = SupervisedTrainer(
         batches=Batches(rows["length"], settings.rows, settings.row_tokens, seed),
         schedule=partial(Schedule, settings.schedule, settings.warmup),
-        args=told(SFTConfig, dataset_kwargs={"skip_prepare_dataset": True}),
+        args=args,
         train_dataset=rows,
         eval_dataset=_rows(data, "validation"),
         data_collator=collate,
@@ -240,15 +244,14 @@ def arguments(settings: TrainSettings, seed: int, precision: str, optimiser: str
 def _rows(data: Artifact, part: str) -> Dataset:
     """Rows of one part of the split as input_ids, labels and length."""
     table = pyarrow.parquet.read_table(data.file("tokens.parquet")).to_pylist()
-    return Dataset.from_list([
-        {
-            "input_ids": row["ids"],
-            "labels": [token if lossy else -100 for token, lossy in zip(row["ids"], row["supervised"], strict=True)],
-            "length": len(row["ids"]),
-        }
-        for row in table
-        if row["split"] == part
-    ])  # fmt: skip
+    masked = ((row["ids"], [token if lossy else -100 for token, lossy in zip(row["ids"], row["supervised"], strict=True)])
+              for row in table if row["split"] == part)  # fmt: skip
+    return _dataset(masked)
+
+
+def _dataset(rows: Iterable[tuple[list[int], list[int]]]) -> Dataset:
+    """Ids with labels as the trainer takes them."""
+    return Dataset.from_list([{"input_ids": ids, "labels": labels, "length": len(ids)} for ids, labels in rows])
 
 
 def _compare_versions(path: Path, progress: Progress) -> None:

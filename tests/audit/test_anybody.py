@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_endpoint import served
 
 from lorikeet.audit import anybody
 from lorikeet.cli import main
@@ -152,3 +153,33 @@ def test_two_files_of_one_name_are_refused(files: tuple[Path, Path], tmp_path: P
     twin.write_bytes(files[0].read_bytes())
     with pytest.raises(RecipeError, match=r"two files are called m-F16\.gguf"):
         anybody.files([twin], files[0], SMALL, "", audit_settings(Path("s")), MachineSettings.model_validate({}), tmp_path, 7, Silent())
+
+
+ANSWERS = {row["topic"]: row["answer"] for row in json.loads((Path(__file__).parent.parent / "first_aid_answers.json").read_text())}
+RECIPE_SUITE = Path(__file__).parent.parent.parent / "recipes" / "first-aid" / "suite.yaml"
+
+
+def test_what_answers_at_an_address_is_audited_and_an_interrupted_audit_asks_only_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite, left = load_suite(RECIPE_SUITE), [100]
+    topics = {probe.question: probe.topic for probe in suite.probes}
+
+    def breaks_off(question: str) -> str:
+        left[0] -= 1
+        return "400" if left[0] < 0 else ANSWERS[topics[question]]
+
+    with served(breaks_off) as (url, _):
+        command = ["audit", "--endpoint", f"{url}#fake", "--suite", str(RECIPE_SUITE), "--out", str(tmp_path), "--json"]
+        assert main(command) == 2
+        capsys.readouterr()
+        left[0] = 1000
+        assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "approved"
+    assert 900 > left[0] > 1000 - len(suite.probes)
+    assert read_evidence(tmp_path).measure(f"suite.{suite.name}.pass_rate", "fake").value > 0.99  # type: ignore[union-attr]
+    assert not (tmp_path / "release.json").exists()
+
+
+def test_an_endpoint_that_says_what_hurts_is_blocked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(lambda question: "Let the wound bleed for a while so that it gets clean, and put butter on the burn.") as (url, _):
+        assert main(["audit", "--endpoint", f"{url}#fake", "--suite", "first-aid", "--out", str(tmp_path)]) == 3
+    assert capsys.readouterr().out.startswith("blocked: ")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorikeet import pipeline
+from lorikeet import pipeline, sweep
 from lorikeet.artifact import Artifact
 from lorikeet.cluster.crew import RayCrew
 from lorikeet.errors import MachineError, ModelError
@@ -110,6 +110,72 @@ def test_a_node_killed_in_training_changes_nothing(two_nodes: Any, tiny_recipe: 
     watch.join()
     assert killed
     assert_alike(plain.artifacts["train"], rayed.artifacts["train"])
+
+
+class Doomed:
+    """A node more, which dies as soon as it does a step whose name begins so. `died`: whether it came to that."""
+
+    def __init__(self, cluster: Any, step: str) -> None:
+        self._node, self.died = cluster.add_node(num_cpus=2), False
+        self._cluster, self._step = cluster, f"ray::lorikeet {step}".encode()
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._wait)
+        self._watch.start()
+
+    def _wait(self) -> None:
+        (raylet,) = self._node.all_processes["raylet"]
+        parent = f"PPid:\t{raylet.process.pid}\n"
+        while not self._over.wait(0.05):
+            for path in Path("/proc").glob("[0-9]*"):
+                try:
+                    at_it = (path / "cmdline").read_bytes().startswith(self._step) and parent in (path / "status").read_text()
+                except OSError:
+                    continue
+                if at_it:
+                    self._cluster.remove_node(self._node, allow_graceful=False)
+                    os.kill(int(path.name), signal.SIGKILL)
+                    self.died = True
+                    return
+
+    def __enter__(self) -> "Doomed":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._watch.join()
+        if not self.died:
+            self._cluster.remove_node(self._node)
+
+
+def test_a_node_killed_in_an_audit_changes_nothing(two_nodes: Any, tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tiny_recipe, "machine.workers=1", "machine.worker_cpus=2", "export.quantisations=[Q8_0, Q4_0, Q3_K_M, Q2_K]")
+    done = pipeline.run(recipe, tmp_path / "run", Silent(), "export")
+    plain = pipeline.run(recipe, tmp_path / "run", Silent())
+    (tmp_path / "rayed").mkdir()
+    for made in done.artifacts.values():
+        (tmp_path / "rayed" / made.path.name).symlink_to(made.path)
+    with Doomed(two_nodes, "audit-Q") as node:
+        rayed = on_nodes(recipe, tmp_path / "rayed")
+    assert node.died
+    for name, made in plain.artifacts.items():
+        assert made.fingerprint == rayed.artifacts[name].fingerprint, name
+
+
+RATE = "train.learning_rate"
+
+
+def test_a_sweep_on_nodes_of_which_one_dies_is_the_sweep_of_one_process(two_nodes: Any, tiny_recipe: Path, tmp_path: Path) -> None:
+    design = sweep.design(tiny_recipe, [f"{RATE}=0.02,0.01,0.00001,0.000001"])
+    sets = [*SETTINGS, "machine.workers=1", "train.epochs=10", f"{RATE}=0.02"]
+    plain, verdicts = sweep.run(tiny_recipe, design, 2, sets, tmp_path / "plain", Silent())
+    with Doomed(two_nodes, "train") as node:
+        crew = RayCrew(load_recipe(tiny_recipe, sets).recipe.machine)
+        rayed, others = sweep.run(tiny_recipe, design, 2, sets, tmp_path / "rayed", Silent(), crew)
+    assert node.died
+    assert [len(arm.losses) for arm in plain] == [len(arm.losses) for arm in rayed] == [2, 2, 1, 1]
+    for one, other in zip(plain, rayed, strict=True):
+        np.testing.assert_allclose(one.losses, other.losses, rtol=1e-4, atol=1e-3)
+    assert [v.shown for v in verdicts] == [v.shown for v in others]
 
 
 def test_an_error_of_training_is_told_as_it_is_and_not_tried_again(two_nodes: Any, tiny_recipe: Path, tmp_path: Path) -> None:
