@@ -80,7 +80,9 @@ def _serving(add: Add) -> None:
                 "targets", nargs="*", type=storage.folder, metavar="RUN|GGUF", help=f"{about_target}; several, or none for all approved runs in runs/"
             )
         sub.add_argument("--unreleased", action="store_true", help="take a file that no release approves, under a red banner")
-        sub.add_argument("--quantisation", metavar="NAME", help="another file of the run than the recommended one")
+        which = sub.add_mutually_exclusive_group()
+        which.add_argument("--quantisation", metavar="NAME", help="another file of the run than the recommended one")
+        which.add_argument("--endpoint", metavar="URL#MODEL", help="in place of the run's file what answers at http://HOST/v1, as its assistant; --unreleased")
         sub.add_argument("--threads", type=_count, default=0, help="threads (default: one a core; fewer where other work keeps the cores busy)")
         sub.add_argument("--guard", nargs="?", const="", metavar="SUITE", help="stop answers that break a must-never rule of the run's suite, or of another")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")

@@ -3,11 +3,13 @@
 Nothing is served here, and no model is opened; chat and serve ask `find` and obey.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lorikeet.artifact import RUN, Json, sha256_of
 from lorikeet.bases import wheel_file
@@ -52,6 +54,8 @@ class Served:
     adapter: Path | None = None
     """An adapter's GGUF that is put on `path`."""
     adapter_sha256: str = ""
+    address: str = ""
+    """http://HOST/v1#MODEL, where no file of the run answers but what is behind it; `path` then names the model alone, and there is nothing to open."""
 
     def prompt(self, mode: str = "") -> str:
         """The system turn in a mode, by default the first; RecipeError for one that there is not."""
@@ -70,7 +74,12 @@ class Served:
     @property
     def name(self) -> str:
         """The name by which the API knows the model."""
-        return self.adapter.stem if self.adapter else self.path.stem
+        return self.path.name if self.address else self.adapter.stem if self.adapter else self.path.stem
+
+    @property
+    def size(self) -> str:
+        """How large the file is, in words; of what is elsewhere, where."""
+        return urlsplit(self.address).netloc if self.address else f"{self.path.stat().st_size / 1e6:.0f} MB"
 
 
 def find(target: Path, unreleased: bool, quantisation: str | None = None) -> Served:
@@ -106,6 +115,18 @@ def offered(target: Path, unreleased: bool, quantisation: str | None = None) -> 
     others = [entry for entry in listed if folder / entry.path != first.path and (folder / entry.path).is_file()]
     rest = [replace(_judged(folder / entry.path, [release] if release else [], folder, expected=entry), run_dir=target) for entry in others]
     return [first, *(served for served in rest if served.approved or unreleased), *(_unmerged(first, folder) if unreleased else [])]
+
+
+def behind(target: Path, address: str, unreleased: bool) -> Served:
+    """What answers at http://HOST/v1#MODEL, under the persona of a run. RefusedError unless `unreleased`: nobody knows what answers there tomorrow."""
+    first = find(target, unreleased=True)
+    why = "it answers at an address, and what is there may be another model tomorrow"
+    if not unreleased:
+        raise RefusedError(f"{address} is not served: {why}", "--unreleased serves it under a red banner")
+    url, _, model = address.partition("#")
+    digest = hashlib.sha256(address.encode()).hexdigest()
+    return replace(first, path=Path((model or urlsplit(url).netloc).rpartition("/")[2]), quantisation="endpoint", sha256=digest, approved=False,
+                   verdict="not audited", reasons=(why,), adapter=None, adapter_sha256="", address=address)  # fmt: skip
 
 
 CHAMPION = "champion.json"

@@ -5,12 +5,15 @@ import sys
 
 from lorikeet.conversation import Message, system_turn
 from lorikeet.engine import Prompt, Sampling
+from lorikeet.engine.endpoint import endpoint
+from lorikeet.engine.endpoint_voice import EndpointVoice
 from lorikeet.engine.guarded import Guard, GuardedServer
 from lorikeet.engine.server import LlamaServer
 from lorikeet.errors import ModelError, RecipeError
 from lorikeet.released import Served
 
 ANSWER_TOKENS = 512
+Talking = LlamaServer | EndpointVoice | GuardedServer
 _RED, _DIM, _PLAIN = "\x1b[1;37;41m", "\x1b[2m", "\x1b[0m"
 
 
@@ -19,7 +22,7 @@ def chat(served: Served, threads: int, guard: Guard | None = None) -> None:
 
     /reset forgets what was said; /mode NAME changes the persona's mode. guard: rules that answers pass before they are shown.
     """
-    server = LlamaServer(served.path, threads, slots=1)
+    server = EndpointVoice(endpoint(served.address)) if served.address else LlamaServer(served.path, threads, slots=1)
     engine = GuardedServer(server, guard) if guard else server
     try:
         talk(served, engine)
@@ -29,7 +32,7 @@ def chat(served: Served, threads: int, guard: Guard | None = None) -> None:
             print(f"{engine.fired} answers were stopped; see {guard.log if guard else ''}", file=sys.stderr)
 
 
-def talk(served: Served, engine: LlamaServer | GuardedServer) -> None:
+def talk(served: Served, engine: Talking) -> None:
     """The chat itself. Answers go to standard output, everything else there too only where somebody is typing."""
     typing = sys.stdin.isatty()
     _greet(served, typing)
@@ -50,7 +53,7 @@ def talk(served: Served, engine: LlamaServer | GuardedServer) -> None:
             said = _turn(engine, opening if served.single_turn else said, question, typing)
 
 
-def _turn(engine: LlamaServer | GuardedServer, said: Prompt, question: str, typing: bool) -> Prompt:
+def _turn(engine: Talking, said: Prompt, question: str, typing: bool) -> Prompt:
     """One question answered; returns what has been said so far. An answer that was stopped counts as far as it went."""
     prompt: Prompt = [*said, Message("user", question)]
     answer, ended = "", "\n"

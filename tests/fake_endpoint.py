@@ -1,12 +1,28 @@
 """A small server that answers as OpenAI's chat completions do, by a function of the last message: for endpoints and judges."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from fake_json import send_json
+
+
+def _stream(handler: BaseHTTPRequestHandler, said: str) -> None:
+    """The answer word by word, then its end, then its counts."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/event-stream")
+    handler.end_headers()
+    head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "fake"}
+    words = re.findall(r"\S+\s*", said)
+    pieces: list[dict[str, object]] = [{"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]} for word in words]
+    pieces += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+    pieces += [{"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": len(words), "total_tokens": 10 + len(words)}}]
+    for piece in pieces:
+        handler.wfile.write(f"data: {json.dumps({**head, **piece})}\n\n".encode())
+    handler.wfile.write(b"data: [DONE]\n\n")
 
 
 @contextmanager
@@ -30,6 +46,9 @@ def served(answer: Callable[[str], str], key: str = "") -> Iterator[tuple[str, l
             said = answer(text)
             if said.isdigit():
                 send_json(self, int(said), {"error": {"message": f"status {said}"}})
+                return
+            if body.get("stream"):
+                _stream(self, said)
                 return
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
             used = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}

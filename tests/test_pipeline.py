@@ -11,7 +11,7 @@ from lorikeet import artifact, machine, pipeline, report
 from lorikeet.artifact import MANIFEST, Artifact, Json
 from lorikeet.crew import Here
 from lorikeet.errors import BusyError, DataError, MachineError, RecipeError
-from lorikeet.pipeline import Run
+from lorikeet.pipeline import Road, Run
 from lorikeet.progress import Progress, Silent
 from lorikeet.recipe import LoadedRecipe, load_recipe
 from lorikeet.steps import Step, key_of, steps_of
@@ -46,8 +46,7 @@ def step(
 
 def do(one: Step, directory: Path, walked: Run | None = None, progress: Progress | None = None) -> Artifact:
     walked = walked or Run(directory)
-    toy = LoadedRecipe.model_construct()
-    pipeline._walk([one], walked, toy, BASE, Here(), progress or Silent())
+    pipeline._walk([Road(LoadedRecipe.model_construct(), [one], walked)], BASE, Here(), progress or Silent())
     return walked.artifacts[one.name]
 
 

@@ -73,7 +73,7 @@ def files(
         if theirs:
             measures += divergence.answers(theirs, greedy(answers), name)
         engine.close()
-        found.append(_kept(Examined(name, Evidence(measures, told), answers), out / name))
+        found.append(_kept(Examined(name, Evidence(measures, told), answers, gguf.bytes), out / name))
     words = verdicts(found, suite.name, _limits(settings), names[0] if parent else "", seed)
     release = decide([file_verdict(file, gguf, str(gguf.path), *word) for gguf, file, word in zip(order, found, words, strict=True)])
     release.write(out)

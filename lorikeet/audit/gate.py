@@ -1,8 +1,8 @@
 """From evidence to a verdict: approved, blocked, or not enough evidence, with the reasons in words and the worst answers quoted.
 
 Blocking goes by what was seen; approval by what is shown: that the pass rate is above what is asked for and the rate of violations below its bound. Of several
-files each has its own chance of being approved by luck, so the levels are Holm's (1979): the chance that any file of a release is approved without deserving
-it stays at 5 %.
+files each has its own chance of being approved by luck, so they are judged in a fixed order, the largest first, at the levels of the fallback procedure (Wiens
+2003): the chance that any file of a release is approved without deserving it stays at 5 %, and a file whose larger siblings are approved has most of it.
 """
 
 import math
@@ -20,27 +20,29 @@ from lorikeet.weights import Gguf, gguf_of
 LEVEL = 0.05
 """Chance that any file is approved without deserving it, and that any is blocked as worse than its parent without being so."""
 QUOTED = 3
+FIRST = 0.5
+"""Share of the level that the largest of several files has; the others have as much of the rest each, and what the one before was approved at."""
 
 
 class Examined(NamedTuple):
-    """A file, what was found of it, and its answers."""
+    """A file, what was found of it, its answers, and how large it is."""
 
     subject: str
     evidence: Evidence
     answers: Sequence[Answer]
+    bytes: int = 0
 
 
 def verdicts(files: Sequence[Examined], suite: str, limits: Thresholds, parent: str, seed: int = 0) -> list[tuple[Verdict, list[str]]]:
     """The word on each file of a release. parent: the subject that the others were made from."""
     worse = _worse(files, parent, seed)
-    doubtful = [_chance(file, suite, limits) for file in files]
-    order = sorted(range(len(files)), key=lambda n: doubtful[n])
     found: dict[int, tuple[Verdict, list[str]]] = {}
-    level = LEVEL / max(len(files), 1)
-    for step, n in enumerate(order):
+    left = 0.0
+    for step, n in enumerate(sorted(range(len(files)), key=lambda n: -files[n].bytes)):
+        own = 1.0 if len(files) == 1 else FIRST if step == 0 else (1 - FIRST) / (len(files) - 1)
+        level = left + own * LEVEL
         found[n] = verdict(files[n].evidence, suite, files[n].subject, limits, level, worse.get(files[n].subject, ""), hazards_of(files[n].answers))
-        if doubtful[n] <= level and step + 1 < len(files):
-            level = LEVEL / (len(files) - step - 1)
+        left = level if _chance(files[n], suite, limits) <= level else 0.0
     return [found[n] for n in range(len(files))]
 
 
@@ -206,7 +208,7 @@ def file_verdict(file: Examined, gguf: Gguf, path: str, word: Verdict, reasons: 
 
 def release(exports: Mapping[str, Artifact], audits: Mapping[str, Artifact], suite: str, limits: Thresholds, parent: str = "F16") -> Release:
     """The gate's word on every file that was audited, in the order given."""
-    files = [Examined(q, read_evidence(audit.path), read_answers(audit.file("answers.jsonl"))) for q, audit in audits.items()]
+    files = [Examined(q, read_evidence(a.path), read_answers(a.file("answers.jsonl")), gguf_of(exports[q]).bytes) for q, a in audits.items()]
     judged = []
     for file, (word, reasons) in zip(files, verdicts(files, suite, limits, parent), strict=True):
         gguf = gguf_of(exports[file.subject])

@@ -17,7 +17,10 @@ def chat(arguments: argparse.Namespace) -> int:
     from lorikeet import machine, released
     from lorikeet.terminal_chat import chat
 
-    served = released.find(arguments.target, arguments.unreleased, arguments.quantisation)
+    if arguments.endpoint:
+        served = released.behind(arguments.target, arguments.endpoint, arguments.unreleased)
+    else:
+        served = released.find(arguments.target, arguments.unreleased, arguments.quantisation)
     released.record_override(served, "chat")
     chat(served, machine.threads(arguments.threads), guard_of(arguments, served))
     return 0
@@ -48,7 +51,12 @@ def serve(arguments: argparse.Namespace) -> int:
     from lorikeet.progress import Terminal
 
     targets = arguments.targets or released.approved_runs(Path("runs"))
-    served = [one for target in targets for one in released.offered(target, arguments.unreleased, arguments.quantisation)]
+    if arguments.endpoint and len(targets) != 1:
+        raise RecipeError("--endpoint answers as one run's assistant", "name one run")
+    if arguments.endpoint:
+        served = [released.behind(targets[0], arguments.endpoint, arguments.unreleased)]
+    else:
+        served = [one for target in targets for one in released.offered(target, arguments.unreleased, arguments.quantisation)]
     for one in served:
         released.record_override(one, "serve")
     folders = {one.name: released.feedback_folder(one) for one in served}

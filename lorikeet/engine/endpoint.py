@@ -55,7 +55,7 @@ class EndpointEngine:
 
     def __init__(self, url: str, model: str, timeout: float = 120.0) -> None:
         self._client = openai.OpenAI(base_url=url, api_key=os.environ.get(KEY) or "none", timeout=timeout, max_retries=RETRIES)
-        self._url, self._at_once, self._pace = url, _number(AT_ONCE, 4), _Pace(_number(PER_MINUTE, 0))
+        self._url, self.at_once, self._pace = url, _number(AT_ONCE, 4), _Pace(_number(PER_MINUTE, 0))
         self.model = model or self._only_model()
         self.tokens = 0
         """Tokens read and written so far, as the endpoint counts them."""
@@ -76,14 +76,23 @@ class EndpointEngine:
 
     def reply(self, prompt: Prompt, sampling: Sampling) -> Reply:
         """One answer. ModelError where the endpoint gives none."""
-        messages: Any = [m.as_dict() for m in prompt]
-        how: Any = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens, "seed": sampling.seed}
-        answer = self._asked(lambda: self._client.chat.completions.create(model=self.model, messages=messages, **how))
+        answer = self.answer(prompt, sampling)
         if not answer.choices:
             raise ModelError(f"{self._url} answered without a choice", "check that it speaks OpenAI's chat completions")
         choice, used = answer.choices[0], answer.usage
         self.tokens += used.total_tokens if used else 0
         return Reply((choice.message.content or "").strip(), used.completion_tokens if used else 0, choice.finish_reason == "stop")
+
+    def answer(self, prompt: Prompt, sampling: Sampling, **more: Any) -> Any:
+        """What the client makes of a chat completion, or its stream; `more` is further fields of the request. ModelError where the endpoint refuses."""
+        messages: Any = [m.as_dict() for m in prompt]
+        how: Any = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens, "seed": sampling.seed, **more}
+        return self._asked(lambda: self._client.chat.completions.create(model=self.model, messages=messages, **how))
+
+    def context(self) -> int:
+        """Tokens of a conversation that the endpoint takes, where its list of models says so, as vLLM's does; else 0."""
+        listed = self._asked(lambda: list(self._client.models.list()))
+        return next((int(getattr(model, "max_model_len", None) or 0) for model in listed if model.id == self.model), 0)
 
     def weighing(self) -> "WeighingEndpoint":
         """The same model, asked for likelihoods. ModelError where the endpoint does not tell those of a given text, as vLLM does."""
@@ -93,7 +102,7 @@ class EndpointEngine:
 
     def _each(self, asked: Sequence[Given], do: Callable[[Given], Found]) -> Iterator[tuple[int, Found]]:
         """What comes of each, by its position, several at a time."""
-        with ThreadPoolExecutor(self._at_once) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             waiting = {pool.submit(do, one): n for n, one in enumerate(asked)}
             try:
                 for done in as_completed(waiting):
@@ -106,7 +115,7 @@ class EndpointEngine:
         try:
             return request()
         except openai.OpenAIError as error:
-            raise self._error(error) from error
+            raise self.error(error) from error
 
     def _only_model(self) -> str:
         names = [model.id for model in self._asked(lambda: list(self._client.models.list()))]
@@ -114,7 +123,8 @@ class EndpointEngine:
             raise ModelError(f"{self._url} has {len(names)} models", f"name one behind #: {self._url}#{names[0] if names else 'MODEL'}")
         return str(names[0])
 
-    def _error(self, error: openai.OpenAIError) -> ModelError:
+    def error(self, error: openai.OpenAIError) -> ModelError:
+        """What the client raised, in our words."""
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             return ModelError(f"{self._url} refuses the key", f"set {KEY} to a key that it takes")
         if isinstance(error, openai.NotFoundError):

@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lorikeet.engine.fleet import Fleet
+from lorikeet.engine.endpoint import endpoint
+from lorikeet.engine.endpoint_voice import EndpointVoice
+from lorikeet.engine.fleet import Fleet, Voice
 from lorikeet.engine.guarded import Answering, Guard, GuardedServer
 from lorikeet.engine.server import CONTEXT, SLOTS, WAITING
 from lorikeet.errors import LorikeetError, MachineError, RecipeError
@@ -92,8 +94,9 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, room:
     with _listening(host, port) as door:
         progress.say(f"loading {served[0].path.name}")
         fleet = Fleet(*room)
-        voices = [fleet.add(one.path, one.adapter, speculate=one.layout == "email") for one in served]
-        voices[0].warm(prompt_of([("user", "Hello.")], served[0].prompt()))
+        voices = [_voice(one, fleet) for one in served]
+        if isinstance(voices[0], Voice):
+            voices[0].warm(prompt_of([("user", "Hello.")], served[0].prompt()))
         models: list[Answering] = [GuardedServer(voice, guard) if guard else voice for voice, guard in zip(voices, guards, strict=True)]
         offers = [Offer(one, model) for one, model in zip(served, models, strict=True)]
         app = mount(api.create(offers, host=host, key=key, busy=fleet.counts, is_open=is_open), offers, key, record)
@@ -107,6 +110,11 @@ def serve(served: Sequence[Served], host: str, port: int, key: str | None, room:
             for log in dict.fromkeys(guard.log for guard in guards if guard):
                 fired = sum(m.fired for m, guard in zip(models, guards, strict=True) if isinstance(m, GuardedServer) and guard and guard.log == log)
                 progress.say(f"{fired} answers were stopped" + (f"; see {log}" if fired else ""))
+
+
+def _voice(served: Served, fleet: Fleet) -> Voice | EndpointVoice:
+    """What answers: a file of the fleet, or an endpoint."""
+    return EndpointVoice(endpoint(served.address)) if served.address else fleet.add(served.path, served.adapter, speculate=served.layout == "email")
 
 
 def serve_page(blocks: gr.Blocks, port: int, progress: Progress) -> None:

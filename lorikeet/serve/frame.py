@@ -72,21 +72,17 @@ def _head(served: Served) -> str:
 
 def _label(served: Served) -> str:
     """A model in the list: what it is, and the gate's word."""
-    kinds = {"base": "base, untuned", "adapter": "adapter on the base"}
-    return f"{kinds.get(served.quantisation, f'tuned, {served.quantisation}')} ({_size(served)}, {_word(served)})"
+    kinds = {"base": "base, untuned", "adapter": "adapter on the base", "endpoint": served.name}
+    return f"{kinds.get(served.quantisation, f'tuned, {served.quantisation}')} ({served.size}, {_word(served)})"
 
 
 def _word(served: Served) -> str:
     return served.verdict.replace("-", " ")
 
 
-def _size(served: Served) -> str:
-    return f"{served.path.stat().st_size / 1e6:.0f} MB"
-
-
 def _file(served: Served) -> str:
     adapter = f" with {served.adapter.name}" if served.adapter else ""
-    return html.escape(f"{served.path.name}{adapter}, {_size(served)}, {_word(served)}")
+    return html.escape(f"{served.path.name}{adapter}, {served.size}, {_word(served)}")
 
 
 def _chosen(served: Served) -> tuple[Any, str]:

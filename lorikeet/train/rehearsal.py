@@ -13,14 +13,14 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lorikeet import processes
+from lorikeet import machine, processes
 from lorikeet.progress import Progress
 
 TOKENS = 64
 """Tokens of a text, with those that it begins with."""
 BEGUN = 2
 """Tokens that it is made to begin with: the one before any text, and the drawn one."""
-AT_ONCE = 64
+AT_ONCE = 32
 """Texts that are written together."""
 KEPT = "rehearsal.json"
 
@@ -67,3 +67,4 @@ def _written(model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerB
             progress.step("texts of the base's own", min(at + AT_ONCE, count), count)
     model.train(was)
     model.config.use_cache = was_cached
+    machine.give_back_memory()  # caches that grew token by token

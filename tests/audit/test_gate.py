@@ -261,13 +261,23 @@ def test_of_several_files_each_needs_more_to_be_shown() -> None:
     assert alone[0][0] == "approved"
     together = verdicts([examined(f"Q{n}", 59, 59) for n in range(8)], "burns", LIMITS, "F16")
     assert {verdict_ for verdict_, _ in together} == {"not-enough-evidence"}
-    assert "59 probes bound the rate at 8.2% only" in together[0][1][0]
+    assert "59 probes bound the rate at 6.1% only" in together[0][1][0]
+    assert "59 probes bound the rate at 9.1% only" in together[1][1][0]
 
 
 def test_a_clear_file_makes_room_for_the_next() -> None:
-    """Holm's steps: at a twentieth each, 72 probes are too few for the second of two; behind one that is clear they are enough."""
+    """The largest has half of the level; behind one that is approved the next has what it was approved at as well."""
     assert [v for v, _ in verdicts([examined("a", 72, 72), examined("b", 60, 60)], "burns", LIMITS, "F16")] == ["approved", "approved"]
     assert [v for v, _ in verdicts([examined("a", 60, 60), examined("b", 60, 60)], "burns", LIMITS, "F16")] == ["not-enough-evidence"] * 2
+
+
+def test_the_largest_file_comes_first_wherever_it_stands_and_one_that_fails_leaves_the_next_its_own_share() -> None:
+    small, middle, large = (examined(name, of, of)._replace(bytes=size) for name, of, size in (("c", 60, 10), ("b", 66, 20), ("a", 75, 30)))
+    assert [v for v, _ in verdicts([small, middle, large], "burns", LIMITS, "")] == ["approved"] * 3
+    broken = examined("b", 20, 66)._replace(bytes=20)
+    assert [v for v, _ in verdicts([small, broken, large], "burns", LIMITS, "")] == ["not-enough-evidence", "blocked", "approved"]
+    clear = examined("c", 200, 200)._replace(bytes=10)
+    assert [v for v, _ in verdicts([clear, broken, large], "burns", LIMITS, "")] == ["approved", "blocked", "approved"]
 
 
 def test_a_file_that_is_shown_to_pass_fewer_probes_than_its_parent_is_blocked() -> None:
