@@ -1,12 +1,13 @@
 """What so many users cost: the arithmetic of docs/capacity.md, and a simulation that it is held against.
 
-    .venv/bin/python benchmarks/capacity.py [--file GGUF | --speeds 1:30,8:100] [--slots 8] [--waiting 16] [--think 60] [--answer 50] [--read 0.2]
-        [--users 1,5,10,20,50,100,200] [--hours 4] [--json]
+    .venv/bin/python benchmarks/capacity.py [--file GGUF | --speeds 1:30,8:100 | --bandwidth 300 --weights 2.5 --cache 32]
+        [--slots 8] [--waiting 16] [--think 60] [--answer 50] [--read 0.2] [--users 1,5,10,20,50,100,200] [--hours 4] [--json]
 
 Users think (exponential), ask, and read the answer while the engine, which serves at most `slots` at a time and lets `waiting` more wait, shares its speed
 among those it serves. Who finds it full goes away and comes again after thinking. The arithmetic is a birth-death chain: as many states as users, each entered
 at the rate of those who think, left at the engine's speed with so many served; it is exact for exponential answers. The simulation (SimPy) knows nothing of the
-chain: answers are drawn log-normal, are read in before they are written, and every user is a process. With --file the speeds are measured here first.
+chain: answers are drawn log-normal, are read in before they are written, and every user is a process. With --file the speeds are measured here first; with
+--bandwidth they are those of an accelerator that reads weights and cache once a token, at half of what its maker says of its memory.
 """
 
 import argparse
@@ -26,6 +27,8 @@ import simpy
 QUESTION = "Explain in three sentences what to do with a small burn."
 SPREAD = 0.6
 """Standard deviation of the logarithm of an answer's length."""
+REACHED, CONTEXT = 0.5, 500
+"""Share of an accelerator's memory bandwidth that decoding gets, and tokens that a conversation has in its cache, on average."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,14 @@ def measured(path: Path, most: int) -> dict[int, float]:
     return found
 
 
+def bound(bandwidth: float, weights: float, cache: float, most: int) -> dict[int, float]:
+    """Tokens a second that an accelerator's memory allows: GB/s, GB of weights, KiB of cache a token; REACHED of the first, CONTEXT tokens a conversation."""
+    many, found = [2**n for n in range(most.bit_length())], {}
+    for k in sorted({*many, most}):
+        found[k] = k * REACHED * bandwidth / (weights + k * CONTEXT * cache * 1024 / 1e9)
+    return found
+
+
 def _speeds(text: str) -> dict[int, float]:
     return {int(many): float(rate) for many, _, rate in (pair.partition(":") for pair in text.split(","))}
 
@@ -186,6 +197,9 @@ def main(given: Sequence[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--file", type=Path)
     source.add_argument("--speeds", type=_speeds, default={1: 45.0, 8: 100.0, 16: 114.0})
+    source.add_argument("--bandwidth", type=float)
+    parser.add_argument("--weights", type=float, default=2.5)
+    parser.add_argument("--cache", type=float, default=32.0)
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--waiting", type=int, default=16)
     parser.add_argument("--think", type=float, default=60.0)
@@ -196,7 +210,12 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(given)
     load = Load(arguments.think, arguments.answer, arguments.read, arguments.slots, arguments.waiting)
-    speeds = measured(arguments.file, arguments.slots) if arguments.file else arguments.speeds
+    if arguments.file:
+        speeds = measured(arguments.file, arguments.slots)
+    elif arguments.bandwidth:
+        speeds = bound(arguments.bandwidth, arguments.weights, arguments.cache, arguments.slots)
+    else:
+        speeds = arguments.speeds
     rows = []
     for users in arguments.users:
         by_chain = reckoned(users, load, speeds)

@@ -47,6 +47,7 @@ _TOLD_OF_OTHERS = frozenset(
     [
         *itertools.product(("people", "friends", "some", "bystanders"), ("used", "often", "may", "might", "will", "sometimes")),
         *itertools.product(("they", "we", "doctors"), ("used",)),
+        *itertools.product(("people", "rescuers", "many"), ("have", "who")),
         *(("was", "once"), ("each", "time"), ("the", "movies"), ("in", "movies"), ("in", "films"), ("anyone", "who")),
     ]
 )
@@ -65,6 +66,7 @@ _SMALL = _set("it them him her this that on at to up down out the")
 """Words that may stand between a verb and the "or" with which its list goes on."""
 _NO_USE = frozenset(("no", what) for what in ("substitute", "good", "help", "use", "benefit", "way", "antidote", "cure"))
 _TRYING = _set("to try attempt even")
+_DOERS = _set("i we you he she they who people person parents someone somebody anyone anybody everyone")
 _HELPERS = _set("do does did must should always please a an the to and or")
 _CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
 _WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,:()\u2013\u2014]|(?<=\s)-(?=\s)")
@@ -168,7 +170,8 @@ def _empty_behind(words: Sequence[str], at: int) -> int | None:
     if words[at] == "never" and tuple(words[at + 1 : at + 2]) in (("just",), ("only",)):
         return None
     behind = at + 2 if tuple(words[at + 1 : at + 2]) == ("be",) else at + 1
-    return behind if behind < len(words) and words[behind] in _EMPTY else None
+    waits_to_see = words[behind + 2 : behind + 3] == ("see",) and words[behind + 1] in {"to", "and"}
+    return behind if behind < len(words) and words[behind] in _EMPTY and not waits_to_see else None
 
 
 def _negates(words: Sequence[str], at: int, place: int) -> bool:
@@ -220,6 +223,8 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
     if following[:1] and following[0] in {"that", "this", "it", "these", "those", "both"} and (_condemns(following) or _pairs(following[:5]) & _NO_USE):
         return True
     if words[start - 1 : start] and words[start - 1] in _MODALS and words[max(start - 2, 0)] in {"it", "this", "that", "which"}:
+        return True
+    if start > 1 and words[start - 1] in {"may", "might"} and words[start - 2] not in _DOERS:
         return True
     if words[start - 1 : start] == ("non",) or _pairs(words) & _TOLD_OF_OTHERS:
         return True

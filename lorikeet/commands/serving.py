@@ -60,18 +60,17 @@ def serve(arguments: argparse.Namespace) -> int:
     for one in served:
         released.record_override(one, "serve")
     folders = {one.name: released.feedback_folder(one) for one in served}
-    if len(set(folders.values())) > 1 and arguments.sync:
-        raise RecipeError("--sync is for one run, and several are served", "name one run, and serve the others on ports of their own")
-    guards, progress, folder = [guard_of(arguments, one) for one in served], Terminal(), folders[served[0].name]
+    places = list(dict.fromkeys(folders.values()))
+    guards, progress = [guard_of(arguments, one) for one in served], Terminal()
 
     def work() -> int:
         from lorikeet.feedback.sync import Sync
         from lorikeet.serve.app import Room, serve
 
         room = Room(machine.threads(arguments.threads), arguments.slots, arguments.context)
-        journals = {place: Journal(place) for place in set(folders.values())}
+        journals = {place: Journal(place) for place in places}
         record = None if arguments.no_feedback else lambda rating: journals[folders[rating.model_name]].record(rating)
-        with Sync(folder, arguments.sync, progress=progress) if arguments.sync else nullcontext():
+        with Sync(places, arguments.sync, progress=progress) if arguments.sync else nullcontext():
             serve(served, arguments.host, arguments.port, arguments.key, room, progress, guards, record, is_open=arguments.open)
         return 0
 

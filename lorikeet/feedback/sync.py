@@ -4,7 +4,7 @@ Serving never waits for the Hub and never fails with it: all of it happens in a 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lorikeet.errors import LorikeetError, MachineError, RecipeError, RefusedError
@@ -22,12 +22,12 @@ LAST_PUSH = 20.0
 
 
 class Sync:
-    """Pushes the folder's ratings to `data/` of the data set `repo_id` while it is entered, and what is left when it is left.
+    """Pushes the folders' ratings to `data/` of the data set `repo_id` while it is entered, and what is left when it is left.
 
-    What is not pushed stays in the folder and goes up later, by the next one if need be. Troubles are told once, and so is their end.
+    What is not pushed stays where it is and goes up later, by the next one if need be. Troubles are told once, and so is their end.
     """
 
-    def __init__(self, folder: Path, repo_id: str, every_minutes: float = 5.0, *, progress: Progress, endpoint: str | None = None) -> None:
+    def __init__(self, folders: Sequence[Path], repo_id: str, every_minutes: float = 5.0, *, progress: Progress, endpoint: str | None = None) -> None:
         """endpoint: another Hub than that of HF_ENDPOINT. RecipeError for a name or a time that cannot be; LorikeetError where there is no token."""
         from huggingface_hub import get_token
         from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -44,9 +44,9 @@ class Sync:
             raise RecipeError(f"ratings cannot be pushed every {every_minutes} minutes", "name a number above 0")
         if not get_token():
             raise LorikeetError(f"ratings cannot be pushed to {repo_id}: there is no token of the Hub", "set HF_TOKEN, or run `hf auth login`")
-        self._folder, self._repo_id, self._endpoint, self._progress = folder, repo_id, endpoint, progress
+        self._folders, self._repo_id, self._endpoint, self._progress = list(folders), repo_id, endpoint, progress
         self._turn, self._pause = 60 * every_minutes, FIRST_PAUSE
-        self._push: Callable[[], None] | None = None
+        self._pushes: list[Callable[[], None]] = []
         self._told = ""  # the cure of the trouble that was told
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feedback-sync", daemon=True)
@@ -59,7 +59,11 @@ class Sync:
         self._left.set()
         self._thread.join(LAST_PUSH)
         if self._thread.is_alive():
-            self._progress.say(f"the last ratings were not pushed to {self._repo_id} within {LAST_PUSH:.0f} seconds; they are kept in {self._folder}")
+            self._progress.say(f"the last ratings were not pushed to {self._repo_id} within {LAST_PUSH:.0f} seconds; they are kept in {self._kept}")
+
+    @property
+    def _kept(self) -> str:
+        return " and ".join(str(folder) for folder in self._folders)
 
     def _run(self) -> None:
         last = False
@@ -74,9 +78,10 @@ class Sync:
 
         try:
             get_session().timeout = ANSWER_TIME
-            if self._push is None:
-                self._push = _pushing(self._folder, self._repo_id, self._turn / 60, self._endpoint)
-            self._push()
+            for folder in self._folders[len(self._pushes) :]:
+                self._pushes.append(_pushing(folder, self._repo_id, self._turn / 60, self._endpoint))
+            for push in self._pushes:
+                push()
         except (LorikeetError, httpx2.HTTPError, OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: a client that another thread closed
             return self._trouble(error)
         if self._told:
@@ -87,11 +92,11 @@ class Sync:
     def _trouble(self, error: Exception) -> float:
         found = self._explained(error)
         if found.cure != self._told:
-            self._progress.say(f"ratings are not pushed to {self._repo_id}: {found.message}; they are kept in {self._folder}; {found.cure}")
+            self._progress.say(f"ratings are not pushed to {self._repo_id}: {found.message}; they are kept in {self._kept}; {found.cure}")
             self._told = found.cure
         if isinstance(found, RefusedError):
             return max(REFUSED_PAUSE, self._turn)
-        if self._push is not None:
+        if self._pushes:
             return self._turn
         pause, self._pause = self._pause, 2 * self._pause
         return min(pause, self._turn)

@@ -39,6 +39,8 @@ FORGOTTEN, OF_THE_FIRST = 0.05, 0.1
 """Nats a token by which a loss on other things may rise, or such a share of what the champion's own training cost there, before it counts as forgetting."""
 GENTLER = 3
 """By what the champion's learning rate is divided where answers are taught anew: most of what is gone through is known."""
+REHEARSED = 320
+"""Texts of the base's own that a supervised round learns beside the rows, unless the recipe has more: a second training costs language as the first did."""
 TOKENS_A_WORD = 2
 """Tokens that a word has at most, but for rare ones: by so many more an opening is taught where new answers begin alike."""
 HELD_OUT_SHARE = 0.2
@@ -116,10 +118,18 @@ def prepare(run: Path, overrides: Sequence[str], progress: Progress) -> Prepared
     tree = rerun.settings_of(champion)
     learned = counts["learned"]
     objective = "sft" if isinstance(learned, dict) and int(str(learned["corrections"])) >= LEAST else "kto"
+    objective = next((value for key, _, value in (o.partition("=") for o in reversed(overrides)) if key == "train.objective"), objective)
     files = {"ratings": LEARNED, "ratings_test": HELD_OUT, "replaced": REPLACED}
     own: dict[str, dict[str, object]] = {
         "data": {key: str((folder / name).resolve()) for key, name in files.items()},
-        "train": {"objective": objective, "adapter": str(champion.resolve()), "epochs": 1, "learning_rate": _rate(tree, objective), "budget": None},
+        "train": {
+            "objective": objective,
+            "adapter": str(champion.resolve()),
+            "epochs": 1,
+            "learning_rate": _rate(tree, objective),
+            "budget": None,
+            "rehearsal": max(REHEARSED, before.recipe.train.rehearsal) if objective == "sft" else 0,
+        },
     }
     if shared := shared_words([new for _, new in replacements(folder / REPLACED)]):
         opening = _section(tree, "data").get("opening_tokens")

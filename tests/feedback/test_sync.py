@@ -88,7 +88,7 @@ def ids_on(hub: WritableHub, tmp_path: Path) -> set[str]:
 
 def test_what_is_recorded_goes_up_as_whole_files_to_a_private_data_set(hub: WritableHub, said: Said, tmp_path: Path) -> None:
     journal, given = Journal(tmp_path / "feedback"), [rating() for _ in range(3)]
-    with Sync(tmp_path / "feedback", NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path / "feedback"], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
         for number, one in enumerate(given, 1):
             journal.record(one)
             pushed(hub, number)
@@ -99,9 +99,19 @@ def test_what_is_recorded_goes_up_as_whole_files_to_a_private_data_set(hub: Writ
     assert not said.lines
 
 
+def test_the_ratings_of_several_runs_go_to_one_data_set(hub: WritableHub, said: Said, tmp_path: Path) -> None:
+    given = {name: rating() for name in ("mail", "tutor")}
+    with Sync([tmp_path / name for name in given], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+        for name, one in given.items():
+            Journal(tmp_path / name).record(one)
+        until(lambda: len(hub.files) == 2)
+    assert ids_on(hub, tmp_path) == {one.id for one in given.values()}
+    assert not said.lines
+
+
 def test_what_came_last_goes_up_at_the_end(hub: WritableHub, said: Said, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    with Sync(tmp_path, NAME, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path], NAME, progress=said, endpoint=hub.endpoint):
         until(lambda: hub.there)
         journal.record(last := rating())
     (content,) = hub.files.values()
@@ -111,7 +121,7 @@ def test_what_came_last_goes_up_at_the_end(hub: WritableHub, said: Said, tmp_pat
 def test_nothing_but_journals_goes_up(hub: WritableHub, said: Said, tmp_path: Path) -> None:
     for name in ("feedback.jsonl", "rows.jsonl", "ratings-1.jsonl", "guard.jsonl"):
         (tmp_path / name).write_text("{}\n")
-    with Sync(tmp_path, NAME, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path], NAME, progress=said, endpoint=hub.endpoint):
         pass
     assert list(hub.files) == ["data/ratings-1.jsonl"]
 
@@ -119,7 +129,7 @@ def test_nothing_but_journals_goes_up(hub: WritableHub, said: Said, tmp_path: Pa
 def test_what_has_not_changed_is_not_pushed_again_by_the_next_one(hub: WritableHub, said: Said, tmp_path: Path) -> None:
     Journal(tmp_path).record(rating())
     for _ in range(2):
-        with Sync(tmp_path, NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+        with Sync([tmp_path], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
             pushed(hub, 1)
     assert len(hub.commits) == 1
 
@@ -127,7 +137,7 @@ def test_what_has_not_changed_is_not_pushed_again_by_the_next_one(hub: WritableH
 def test_a_hub_that_is_down_at_the_start_gets_all_when_it_is_there(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "FIRST_PAUSE", 0.05)
     journal, port, hub = Journal(tmp_path / "feedback"), free_port(), WritableHub(NAME)
-    with Sync(tmp_path / "feedback", NAME, OFTEN, progress=said, endpoint=f"http://127.0.0.1:{port}"):
+    with Sync([tmp_path / "feedback"], NAME, OFTEN, progress=said, endpoint=f"http://127.0.0.1:{port}"):
         journal.record(first := rating())
         until(lambda: said.lines)
         time.sleep(0.5)
@@ -143,7 +153,7 @@ def test_a_hub_that_is_down_at_the_start_gets_all_when_it_is_there(said: Said, t
 
 
 def test_pauses_grow_up_to_the_turn_while_the_hub_is_down(said: Said, tmp_path: Path) -> None:
-    down = Sync(tmp_path, NAME, 0.5, progress=said, endpoint=f"http://127.0.0.1:{free_port()}")
+    down = Sync([tmp_path], NAME, 0.5, progress=said, endpoint=f"http://127.0.0.1:{free_port()}")
     assert [down._try() for _ in range(5)] == [5, 10, 20, 30, 30]
     assert len(said.lines) == 1
 
@@ -153,7 +163,7 @@ def test_an_error_of_the_hub_is_told_once_and_the_next_turns_push_all(hub: Writa
     hub.fails[step] = [500, 502, 500]
     journal = Journal(tmp_path / "feedback")
     journal.record(first := rating())
-    with Sync(tmp_path / "feedback", NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path / "feedback"], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
         until(lambda: hub.commits and len(said.lines) > 1)
         journal.record(second := rating())
         pushed(hub, 2)
@@ -163,7 +173,7 @@ def test_an_error_of_the_hub_is_told_once_and_the_next_turns_push_all(hub: Writa
 
 def test_an_error_in_the_middle_loses_nothing(hub: WritableHub, said: Said, tmp_path: Path) -> None:
     journal, given = Journal(tmp_path / "feedback"), [rating() for _ in range(3)]
-    with Sync(tmp_path / "feedback", NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path / "feedback"], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
         journal.record(given[0])
         pushed(hub, 1)
         hub.fails["commit"] = [500, 500]
@@ -180,7 +190,7 @@ def test_an_error_in_the_middle_loses_nothing(hub: WritableHub, said: Said, tmp_
 def test_a_refusal_is_told_with_its_cure_and_not_asked_again_soon(hub: WritableHub, said: Said, tmp_path: Path, step: str, status: int) -> None:
     hub.fails[step] = [status] * 50
     Journal(tmp_path).record(rating())
-    with Sync(tmp_path, NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
         until(lambda: said.lines)
         time.sleep(0.5)
         assert hub.asked.count(step) == 1
@@ -193,7 +203,7 @@ def test_a_refusal_that_is_mended_is_told_too(hub: WritableHub, said: Said, tmp_
     monkeypatch.setattr(sync, "REFUSED_PAUSE", 0.2)
     Journal(tmp_path).record(rating())
     monkeypatch.setenv("HF_TOKEN", "hf_of-yesterday")
-    with Sync(tmp_path, NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
         until(lambda: said.lines)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         until(lambda: len(said.lines) > 1)
@@ -204,7 +214,7 @@ def test_a_refusal_that_is_mended_is_told_too(hub: WritableHub, said: Said, tmp_
 def test_a_public_data_set_gets_nothing(hub: WritableHub, said: Said, tmp_path: Path) -> None:
     hub.there, hub.private = True, False
     Journal(tmp_path).record(rating())
-    with Sync(tmp_path, NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
         until(lambda: said.lines)
     assert not hub.files
     assert "the data set is public" in said.lines[0]
@@ -216,7 +226,7 @@ def test_the_token_is_in_no_message(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     Journal(tmp_path).record(rating())
-    with Sync(tmp_path, NAME, OFTEN, progress=said, endpoint=hub.endpoint):
+    with Sync([tmp_path], NAME, OFTEN, progress=said, endpoint=hub.endpoint):
         until(lambda: said.lines)
     printed = capfd.readouterr()
     assert "known" not in "".join([*said.lines, printed.out, printed.err])
@@ -225,14 +235,14 @@ def test_the_token_is_in_no_message(
 @pytest.mark.parametrize("name", ["feedback", "owner/feed/back", "owner/", "/feedback", "owner/feed back", "owner/a--b", "owner/feedback@main", ""])
 def test_a_name_that_cannot_be_is_refused_at_once(said: Said, tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match="cannot be the name of a data set") as error:
-        Sync(tmp_path, name, progress=said)
+        Sync([tmp_path], name, progress=said)
     assert "owner/name" in error.value.cure
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_time_that_cannot_be_is_refused_at_once(said: Said, tmp_path: Path, minutes: float) -> None:
     with pytest.raises(RecipeError, match="cannot be pushed every"):
-        Sync(tmp_path, NAME, minutes, progress=said)
+        Sync([tmp_path], NAME, minutes, progress=said)
 
 
 def test_without_a_token_it_is_refused_at_once_with_the_cure(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,13 +250,13 @@ def test_without_a_token_it_is_refused_at_once_with_the_cure(said: Said, tmp_pat
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(LorikeetError, match="there is no token of the Hub") as error:
-        Sync(tmp_path, NAME, progress=said)
+        Sync([tmp_path], NAME, progress=said)
     assert error.value.cure == "set HF_TOKEN, or run `hf auth login`"
 
 
 def test_a_hub_that_is_silent_is_given_up(silent: str, said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "ANSWER_TIME", 0.2)
-    with Sync(tmp_path, NAME, OFTEN, progress=said, endpoint=silent):
+    with Sync([tmp_path], NAME, OFTEN, progress=said, endpoint=silent):
         until(lambda: said.lines)
     assert "no answer of the Hub could be used (ReadTimeout)" in said.lines[0]
 
@@ -256,8 +266,8 @@ import sys
 from pathlib import Path
 from lorikeet.feedback import sync
 from lorikeet.progress import Terminal
-sync.LAST_PUSH, sync.ANSWER_TIME = 1.0, 600.0
-with sync.Sync(Path(sys.argv[1]), "owner/feedback", progress=Terminal(), endpoint=sys.argv[2]):
+sync.LAST_PUSH, sync.ANSWER_TIME = 3.0, 600.0
+with sync.Sync([Path(sys.argv[1])], "owner/feedback", progress=Terminal(), endpoint=sys.argv[2]):
     print("serving", flush=True)
 """
 
@@ -270,7 +280,7 @@ def ended(folder: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
 def test_the_process_ends_in_time_although_the_hub_is_silent(silent: str, tmp_path: Path) -> None:
     done = ended(tmp_path, silent)
     assert (done.returncode, done.stdout) == (0, "serving\n")
-    assert done.stderr == f"the last ratings were not pushed to {NAME} within 1 seconds; they are kept in {tmp_path}\n"
+    assert done.stderr == f"the last ratings were not pushed to {NAME} within 3 seconds; they are kept in {tmp_path}\n"
 
 
 def test_the_process_ends_in_time_although_a_push_hangs(hub: WritableHub, tmp_path: Path) -> None:
@@ -278,5 +288,5 @@ def test_the_process_ends_in_time_although_a_push_hangs(hub: WritableHub, tmp_pa
     hub.slow["preupload"] = 60
     done = ended(tmp_path, hub.endpoint)
     assert (done.returncode, done.stdout) == (0, "serving\n")
-    assert done.stderr == f"the last ratings were not pushed to {NAME} within 1 seconds; they are kept in {tmp_path}\n"
+    assert done.stderr == f"the last ratings were not pushed to {NAME} within 3 seconds; they are kept in {tmp_path}\n"
     assert "preupload" in hub.asked
