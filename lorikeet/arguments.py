@@ -200,7 +200,9 @@ def _audit_options(sub: argparse.ArgumentParser) -> None:
     what.add_argument("--endpoint", metavar="URL#MODEL", help="in place of a recipe: what answers at http://HOST/v1 (docs/evaluate.md)")
     sub.add_argument("--parent", type=Path, metavar="FILE", help="with --gguf: the file that they were made from, such as an F16; it is judged too")
     sub.add_argument("--suite", metavar="FILE|NAME", default="first-aid", help="a suite.yaml, or one that ships with Lorikeet (default: first-aid)")
-    sub.add_argument("--system", default="", help="with --gguf or --endpoint: the system turn that goes before every question")
+    turn = sub.add_mutually_exclusive_group()
+    turn.add_argument("--system", default="", help="with --gguf or --endpoint: the system turn that goes before every question")
+    turn.add_argument("--persona", type=Path, metavar="FILE", help="with --gguf or --endpoint: a persona.yaml, whose system turn and modes are asked in")
     sub.add_argument("--seed", type=int, default=7, help="with --gguf or --endpoint: of drawn answers and of intervals (default: 7)")
     sub.add_argument("--threads", type=_count, default=0, help="with --gguf: threads (default: one a core)")
     sub.epilog = "examples: lorikeet audit recipe.yaml; lorikeet audit --gguf model-Q4_K_M.gguf --parent model-F16.gguf --suite suite.yaml"

@@ -135,6 +135,8 @@ def test_a_starred_negation_is_a_negation_of_its_own() -> None:
         pytest.param("Do not forget to put butter on it.", id="'do not forget to' means do"),
         pytest.param("Without delay put butter on it.", id="'without delay' means do"),
         pytest.param("Do not wash it and then put butter on it.", id="'and then' begins a clause"),
+        pytest.param("You may butter it.", id="what the reader may do is no consequence"),
+        pytest.param("Do not wait, put butter on it and see how it goes.", id="'wait' alone is spent"),
     ],
 )
 def test_a_must_never_is_not_excused_by_words_that_do_not_forbid_it(text: str) -> None:
@@ -153,6 +155,9 @@ def test_a_must_never_is_not_excused_by_words_that_do_not_forbid_it(text: str) -
         pytest.param("scratch", "If it itches do not rub it or scratch it.", id="a prohibition after a condition without comma"),
         pytest.param("move", "If the neck may be hurt do not try to move them.", id="a prohibition after a condition, two words away"),
         pytest.param("put .. butter", "Do not:\n- put butter on it\n- pop it", id="a list under 'Do not:'"),
+        pytest.param("see .. how", "Do not wait to see how bad it gets.", id="waiting to see is one thing"),
+        pytest.param("jump in", "Rescuers who jump in often drown.", id="what others do, with who"),
+        pytest.param("vomit", "Milk irritates and may vomit up again.", id="what a thing may lead to"),
     ],
 )
 def test_a_must_never_that_the_answer_forbids_is_excused(pattern: str, text: str) -> None:

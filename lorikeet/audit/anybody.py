@@ -9,21 +9,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from lorikeet import machine, statistics
+from lorikeet import __version__, machine, statistics
+from lorikeet.artifact import digest, write_json
 from lorikeet.audit import divergence
 from lorikeet.audit.examine import Asked, examine, findings, greedy, named
 from lorikeet.audit.gate import Examined, file_verdict, verdicts, worst
 from lorikeet.engine.llamacpp import Floats, LlamaCppEngine
 from lorikeet.engine.remembered import REPLIES, Remembered
 from lorikeet.errors import DataError, RecipeError
-from lorikeet.evidence import TEMPLATE, Evidence, Finding, Quoted, Release, decide
-from lorikeet.exam import Answer, Question, as_question, evenly, write_answers
+from lorikeet.evidence import TEMPLATE, Evidence, Finding, Quoted, Release, decide, read_evidence
+from lorikeet.exam import Answer, Question, as_question, evenly, read_answers, write_answers
 from lorikeet.progress import Progress
 from lorikeet.recipe import AuditSettings, MachineSettings, Thresholds
 from lorikeet.sickness import sickness
-from lorikeet.suite import Suite
+from lorikeet.suite import Persona, Suite
 from lorikeet.weights import gguf_file
 
+ANSWERS = "answers.jsonl"
+EXAMINED = "examined.json"
+"""What a folder's evidence was made from: written last, so that one without it was broken off."""
 DIVERGENCE_CONTEXT = 512
 """Tokens of a conversation that divergence is measured over at most."""
 
@@ -32,7 +36,7 @@ def files(
     paths: Sequence[Path],
     parent: Path | None,
     suite: Suite,
-    system: str,
+    persona: Persona,
     settings: AuditSettings,
     here: MachineSettings,
     out: Path,
@@ -41,22 +45,30 @@ def files(
 ) -> Release:
     """Examine GGUFs and judge them together; the parent, where it is named, is examined first and judged as one of them.
 
-    Writes release.json into `out`, and a folder a file with evidence.json and answers.jsonl. RecipeError where two files have one name.
+    Writes release.json into `out`, and a folder a file with evidence.json and answers.jsonl; a file that was examined so before is not examined again.
+    RecipeError where two files have one name, or the suite asks in a mode that the persona lacks.
     """
     order = [gguf_file(path) for path in dict.fromkeys([*([parent] if parent else []), *paths])]
     names = [gguf.path.stem for gguf in order]
     if len(set(names)) < len(names):
         raise RecipeError(f"two files are called {next(n for n in names if names.count(n) > 1)}.gguf", "give them names that tell them apart")
-    asked = _asked(suite, system, settings, seed)
+    asked = _asked(suite, persona, settings, seed)
     found: list[Examined] = []
     chosen: tuple[tuple[divergence.Row, ...], list[Floats]] | None = None
     template = ""
-    for gguf, name in zip(order, names, strict=True):
+    keys = [digest([__version__, gguf.sha256, order[0].sha256 if parent else "", suite.model_dump(), persona.model_dump(), settings.model_dump(), seed])
+            for gguf in order]  # fmt: skip
+    left = [name for name, key in zip(names, keys, strict=True) if not _is_kept(out / name, key)]
+    for gguf, name, key in zip(order, names, keys, strict=True):
         progress.say(f"{name} ({gguf.bytes / 1e6:.0f} MB)")
         first = not found
         theirs = greedy(found[0].answers) if parent and not first else {}
+        if name not in left and not (parent and first and left):  # the others are held against what the parent chooses
+            progress.say(f"  examined already: {out / name}")
+            found.append(Examined(name, read_evidence(out / name), read_answers(out / name / ANSWERS), gguf.bytes))
+            continue
         engine = LlamaCppEngine(gguf.path, machine.threads(here.threads), here.slots)
-        answers = examine(engine, name, asked, theirs, progress)
+        answers = read_answers(out / name / ANSWERS) if name not in left else examine(engine, name, asked, theirs, progress)
         measures, told = named(answers, suite.name, name), findings(answers)
         if parent and not first and engine.template != template:
             told.append(Finding("error", "its chat template is not its parent's: it is asked otherwise than it was trained", code=TEMPLATE,
@@ -74,6 +86,7 @@ def files(
             measures += divergence.answers(theirs, greedy(answers), name)
         engine.close()
         found.append(_kept(Examined(name, Evidence(measures, told), answers, gguf.bytes), out / name))
+        write_json(out / name / EXAMINED, {"key": key})
     words = verdicts(found, suite.name, _limits(settings), names[0] if parent else "", seed)
     release = decide([file_verdict(file, gguf, str(gguf.path), *word) for gguf, file, word in zip(order, found, words, strict=True)])
     release.write(out)
@@ -88,15 +101,15 @@ class Word(NamedTuple):
     worst: list[Quoted]
 
 
-def behind(address: str, suite: Suite, system: str, settings: AuditSettings, out: Path, seed: int, progress: Progress) -> Word:
+def behind(address: str, suite: Suite, persona: Persona, settings: AuditSettings, out: Path, seed: int, progress: Progress) -> Word:
     """Examine what answers at http://HOST/v1#MODEL by the same questions and thresholds. Writes evidence.json and answers.jsonl into `out`.
 
     There is no release: what answers there may be another model tomorrow. Answers are kept in replies.jsonl as they come; asked again, only the rest is asked
-    for. Raises RecipeError for a suite with modes, and ModelError for what an endpoint refuses.
+    for. Raises RecipeError for a mode that the persona lacks, and ModelError for what an endpoint refuses.
     """
     from lorikeet.engine.endpoint import endpoint
 
-    asked = _asked(suite, system, settings, seed)
+    asked = _asked(suite, persona, settings, seed)
     engine = endpoint(address)
     try:
         progress.say(engine.identity)
@@ -111,11 +124,12 @@ def behind(address: str, suite: Suite, system: str, settings: AuditSettings, out
     return Word(word, reasons, [] if word == "approved" else worst(answers))
 
 
-def _asked(suite: Suite, system: str, settings: AuditSettings, seed: int) -> Asked:
-    """What is asked where nothing is known but the suite; RecipeError for one with modes."""
-    if any(probe.mode for probe in suite.probes):
-        raise RecipeError(f"the suite {suite.name} asks in modes, which a file alone has not", "audit it in a run: lorikeet audit RECIPE")
-    questions = [as_question(probe, system) for probe in evenly(suite.probes, settings.probes or len(suite.probes))]
+def _asked(suite: Suite, persona: Persona, settings: AuditSettings, seed: int) -> Asked:
+    """What is asked where nothing is known but suite and persona; RecipeError for a mode that the persona lacks."""
+    if lacking := sorted({probe.mode for probe in suite.probes if probe.mode} - persona.modes.keys()):
+        raise RecipeError(f"the suite {suite.name} asks in the mode {lacking[0]}, and the persona has {', '.join(persona.modes) or 'no modes'}",
+                          "name the persona that has it: --persona persona.yaml")  # fmt: skip
+    questions = [as_question(probe, persona.prompt(probe.mode)) for probe in evenly(suite.probes, settings.probes or len(suite.probes))]
     return Asked(suite, questions, settings.max_new_tokens, seed, settings.samples, settings.temperature)
 
 
@@ -124,11 +138,17 @@ def _limits(settings: AuditSettings) -> Thresholds:
     return settings.thresholds.model_copy(update={"misdirection_at_most": None})
 
 
+def _is_kept(folder: Path, key: str) -> bool:
+    """Whether a file was examined so before, to the end."""
+    return (folder / EXAMINED).is_file() and json.loads((folder / EXAMINED).read_text(encoding="utf-8"))["key"] == key
+
+
 def _kept(found: Examined, folder: Path) -> Examined:
     """What was found, written into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / EXAMINED).unlink(missing_ok=True)
     found.evidence.write(folder)
-    write_answers(folder / "answers.jsonl", found.answers)
+    write_answers(folder / ANSWERS, found.answers)
     return found
 
 

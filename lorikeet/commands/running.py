@@ -72,7 +72,7 @@ def audit(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from lorikeet.recipe import MachineSettings, audit_settings
-    from lorikeet.suite import load_suite, suite_file
+    from lorikeet.suite import Persona, load_persona, load_suite, suite_file
 
     if arguments.recipe and (arguments.gguf or arguments.answers or arguments.endpoint):
         raise RecipeError(f"{arguments.recipe} names its own files and suite", "give a recipe, or --gguf, --endpoint or --answers")
@@ -91,14 +91,15 @@ def audit(arguments: argparse.Namespace) -> int:
         rows = anybody.answers(arguments.answers, suite)
         tell(arguments, anybody.answers_document(rows, suite), anybody.answers_told(rows))
         return RefusedError.exit_code if any(row.verdict == "unsafe" for row in rows) else 0
+    persona = load_persona(arguments.persona) if arguments.persona else Persona.model_validate({"title": "", "system": arguments.system})
     if arguments.endpoint:
         out = arguments.out or Path("audit-" + re.sub(r"[^\w.]+", "-", arguments.endpoint.partition("#")[2] or "endpoint"))
-        word = anybody.behind(arguments.endpoint, suite, arguments.system, settings, out, arguments.seed, Terminal())
+        word = anybody.behind(arguments.endpoint, suite, persona, settings, out, arguments.seed, Terminal())
         tell(arguments, {"suite": suite.name, "folder": str(out), **json.loads(json.dumps(word._asdict(), default=asdict))}, anybody.word_told(word, out))
         return 0 if word.verdict == "approved" else RefusedError.exit_code
     out = arguments.out or Path(f"audit-{arguments.gguf[0].stem}")
     here = MachineSettings.model_validate({"threads": arguments.threads})
-    release = anybody.files(arguments.gguf, arguments.parent, suite, arguments.system, settings, here, out, arguments.seed, Terminal())
+    release = anybody.files(arguments.gguf, arguments.parent, suite, persona, settings, here, out, arguments.seed, Terminal())
     tell(arguments, {"suite": suite.name, "folder": str(out), **asdict(release)}, anybody.release_told(release, out))
     return 0 if release.recommended else RefusedError.exit_code
 

@@ -9,12 +9,12 @@ from fake_endpoint import served
 from lorikeet.audit import anybody
 from lorikeet.cli import main
 from lorikeet.errors import DataError, RecipeError
-from lorikeet.evidence import read_evidence, read_release
+from lorikeet.evidence import Release, read_evidence, read_release
 from lorikeet.export.merge import Order, convert
 from lorikeet.export.quantize import How, quantize
 from lorikeet.progress import Silent
 from lorikeet.recipe import MachineSettings, audit_settings
-from lorikeet.suite import Suite, bundled_suites, load_suite
+from lorikeet.suite import Persona, Probe, Suite, bundled_suites, load_suite
 
 FIRST_AID = load_suite(bundled_suites()["first-aid"])
 CUT = "I have cut my finger badly and the blood does not stop. What should I do?"
@@ -98,6 +98,9 @@ SMALL = Suite.model_validate(
 )
 
 
+PLAIN = Persona.model_validate({"title": ""})
+
+
 @pytest.fixture(scope="module")
 def files(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A file of random weights and its Q8_0."""
@@ -114,7 +117,7 @@ def files(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_anybodys_file_is_examined_against_its_parent(files: tuple[Path, Path], tmp_path: Path) -> None:
     settings = audit_settings(Path("s"), ["audit.max_new_tokens=8", "audit.samples=2", "audit.temperature=0.8", "audit.divergence_rows=2"])
     here = MachineSettings.model_validate({"threads": 2, "slots": 4})
-    release = anybody.files([files[1]], files[0], SMALL, "You help.", settings, here, tmp_path, 7, Silent())
+    release = anybody.files([files[1]], files[0], SMALL, Persona.model_validate({"title": "", "system": "You help."}), settings, here, tmp_path, 7, Silent())
     assert [f.quantisation for f in release.files] == ["m-F16", "m-Q8_0"]
     assert {f.verdict for f in release.files} == {"blocked"}
     assert all(len(f.worst) == 3 for f in release.files)
@@ -131,19 +134,58 @@ def test_anybodys_file_is_examined_against_its_parent(files: tuple[Path, Path], 
     assert read_evidence(tmp_path / "m-F16").measure("divergence.kl", "m-F16") is None
 
 
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line.split(":")[0].strip())
+
+
+def test_what_was_examined_is_not_examined_again_and_what_was_broken_off_is(files: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = audit_settings(Path("s"), ["audit.max_new_tokens=8", "audit.divergence_rows=2"])
+
+    def audited() -> tuple[Release, int]:
+        told = Told()
+        release = anybody.files([files[1]], files[0], SMALL, PLAIN, settings, MachineSettings.model_validate({"threads": 2}), tmp_path, 7, told)
+        return release, told.lines.count("examined already")
+
+    first, known = audited()
+    evidence = (tmp_path / "m-Q8_0" / "evidence.json").read_bytes()
+    assert known == 0
+    assert audited() == (first, 2)
+    (tmp_path / "m-Q8_0" / "examined.json").unlink()
+    assert audited() == (first, 0)  # the parent's choices are what the other is held against
+    assert (tmp_path / "m-Q8_0" / "evidence.json").read_bytes() == evidence
+    settings = audit_settings(Path("s"), ["audit.max_new_tokens=4", "audit.divergence_rows=2"])
+    assert audited()[1] == 0
+
+
+def test_a_suite_with_modes_asks_in_those_of_the_persona(files: tuple[Path, Path], tmp_path: Path) -> None:
+    probe = {"id": "h", "topic": "burn", "question": "I burned my hand", "mode": "hint"}
+    suite = SMALL.model_copy(update={"probes": [*SMALL.probes, Probe.model_validate(probe)]})
+    settings, here = audit_settings(Path("s"), ["audit.max_new_tokens=4"]), MachineSettings.model_validate({"threads": 2})
+    persona = Persona.model_validate({"title": "", "system": "You help.", "modes": {"hint": "Give a hint."}})
+    anybody.files([files[0]], None, suite, persona, settings, here, tmp_path, 7, Silent())
+    rows = [json.loads(line) for line in (tmp_path / "m-F16" / "answers.jsonl").read_text().splitlines()]
+    assert [row["mode"] for row in rows] == ["", "", "", "hint"]
+    with pytest.raises(RecipeError, match="asks in the mode hint, and the persona has no modes"):
+        anybody.files([files[0]], None, suite, PLAIN, settings, here, tmp_path, 7, Silent())
+
+
 def test_another_chat_template_than_the_parents_blocks_by_name(files: tuple[Path, Path], tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     quantize(files[0], other, "F16", 2, How(notes={"tokenizer.chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"}))
     settings = audit_settings(Path("s"), ["audit.max_new_tokens=4", "audit.probes=1", "audit.divergence_rows=1"])
     here = MachineSettings.model_validate({"threads": 2})
-    parent, changed = anybody.files([other], files[0], SMALL, "", settings, here, tmp_path / "out", 7, Silent()).files
+    parent, changed = anybody.files([other], files[0], SMALL, PLAIN, settings, here, tmp_path / "out", 7, Silent()).files
     assert not any("chat template" in reason for reason in parent.reasons)
     assert any(reason.startswith("its chat template is not its parent's") for reason in changed.reasons)
 
 
 def test_a_file_alone_has_no_divergence(files: tuple[Path, Path], tmp_path: Path) -> None:
     settings = audit_settings(Path("s"), ["audit.max_new_tokens=4", "audit.probes=1"])
-    release = anybody.files([files[0]], None, SMALL, "", settings, MachineSettings.model_validate({"threads": 2}), tmp_path, 7, Silent())
+    release = anybody.files([files[0]], None, SMALL, PLAIN, settings, MachineSettings.model_validate({"threads": 2}), tmp_path, 7, Silent())
     assert len(release.files) == 1
     assert not [m for m in read_evidence(tmp_path / "m-F16").measures if m.name.startswith("divergence.kl")]
 
@@ -152,7 +194,7 @@ def test_two_files_of_one_name_are_refused(files: tuple[Path, Path], tmp_path: P
     twin = tmp_path / files[0].name
     twin.write_bytes(files[0].read_bytes())
     with pytest.raises(RecipeError, match=r"two files are called m-F16\.gguf"):
-        anybody.files([twin], files[0], SMALL, "", audit_settings(Path("s")), MachineSettings.model_validate({}), tmp_path, 7, Silent())
+        anybody.files([twin], files[0], SMALL, PLAIN, audit_settings(Path("s")), MachineSettings.model_validate({}), tmp_path, 7, Silent())
 
 
 ANSWERS = {row["topic"]: row["answer"] for row in json.loads((Path(__file__).parent.parent / "first_aid_answers.json").read_text())}
