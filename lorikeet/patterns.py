@@ -22,7 +22,7 @@ _NEGATIONS = _set("not never avoid avoids avoiding no without nor neither nothin
 _FORBID = _NEGATIONS | _set("nobody resist resisting myth skip")
 _CONDEMNED = _set(
     "wrong myth myths legend legends dangerous unsafe harmful contraindicated outdated mistake mistaken useless fatal lethal worse harder waste wastes"
-    " harm harms damage damages damaging never gamble nowhere replaced replace risky deadly forbidden killed"
+    " harm harms damage damages damaging never gamble nowhere replaced replace risky deadly forbidden killed avoided daft foolish folly stupid enemy limits"
 )
 """Words behind something that tell that it is not advised ("ice only makes it worse"), unless a reason for it is being given."""
 _HARM = _set(
@@ -33,7 +33,22 @@ _WARNING = _FORBID | _CONDEMNED | _HARM | _set("ignore forget away alone off")
 _FORBIDDING = frozenset(
     itertools.chain(
         (("instead", "of"), ("rather", "than"), ("used", "to"), ("hold", "off"), ("hold", "back"), ("leave", "out"), ("too", "slow"), ("too", "weak")),
-        (("too", "late"), ("only", "for"), ("belong", "to"), ("out", "of"), ("worst", "thing"), ("no", "place"), ("as", "well")),
+        (
+            ("too", "late"),
+            ("only", "for"),
+            ("belongs", "on"),
+            ("act", "slowly"),
+            ("bad", "ideas"),
+            ("bad", "idea"),
+            ("the", "past"),
+            ("tends", "to"),
+            ("tend", "to"),
+            ("belong", "to"),
+            ("out", "of"),
+            ("worst", "thing"),
+            ("no", "place"),
+            ("as", "well"),
+        ),
     )
 )
 _LITTLE = 9
@@ -66,6 +81,8 @@ _SMALL = _set("it them him her this that on at to up down out the")
 """Words that may stand between a verb and the "or" with which its list goes on."""
 _NO_USE = frozenset(("no", what) for what in ("substitute", "good", "help", "use", "benefit", "way", "antidote", "cure"))
 _TRYING = _set("to try attempt even")
+_WISHES = (("want", "to"), ("like", "to"), ("tempted", "to"))
+"""Words between "you may" and a "but"."""
 _DOERS = _set("i we you he she they who people person parents someone somebody anyone anybody everyone")
 _HELPERS = _set("do does did must should always please a an the to and or")
 _CONTRACTIONS = re.compile(r"\b(ca|wo|do|does|did|is|are|was|were|would|should|could|must|need|has|have)n[' ]?t\b|\bcannot\b")
@@ -171,7 +188,8 @@ def _empty_behind(words: Sequence[str], at: int) -> int | None:
         return None
     behind = at + 2 if tuple(words[at + 1 : at + 2]) == ("be",) else at + 1
     waits_to_see = words[behind + 2 : behind + 3] == ("see",) and words[behind + 1] in {"to", "and"}
-    return behind if behind < len(words) and words[behind] in _EMPTY and not waits_to_see else None
+    just_waits = words[behind : behind + 2] in (("just", "wait"), ("only", "wait"), ("just", "sit"), ("just", "stand"), ("just", "watch"), ("just", "leave"))
+    return behind if behind < len(words) and words[behind] in _EMPTY and not waits_to_see and not just_waits else None
 
 
 def _negates(words: Sequence[str], at: int, place: int) -> bool:
@@ -226,12 +244,16 @@ def _is_condemned(words: Sequence[str], start: int, end: int, following: Sequenc
         return True
     if start > 1 and words[start - 1] in {"may", "might"} and words[start - 2] not in _DOERS:
         return True
-    if words[start - 1 : start] == ("non",) or _pairs(words) & _TOLD_OF_OTHERS:
+    if words[max(start - 2, 0) : start] in _WISHES and "but" in words[end:]:
+        return True
+    if words[start - 1 : start] in (("non",), ("who",)) or _pairs(words) & _TOLD_OF_OTHERS:
         return True
     clause = _clause(words, start)
     if words[clause].endswith("ing") and words[clause] not in _NO_DEEDS:
         return True
     if _condemns(words[end:]):
+        return True
+    if _pairs(words[end - 1 : end + 3]) & {("tends", "to"), ("tend", "to")}:
         return True
     said = itertools.takewhile(lambda word: word not in _ELSEWHERE - {","} | _REASONS, words[end : end + 6])
     if any(before in _MODALS - {"would", "will"} and word not in _GOOD for before, word in itertools.pairwise(said)):
@@ -323,6 +345,8 @@ def warns(text: str) -> frozenset[int]:
 
 def _says_no(words: Sequence[str]) -> bool:
     """Whether a first sentence says no to what was asked: short, and denied or called wrong ("It isn't.", "It's a myth.", "Please don't.")."""
+    if words[-1] == "no":
+        return True
     if len(words) > _LITTLE and words[0] not in {"no", "never", "not", "neither"}:
         return len(words) < 2 * _LITTLE and bool({"folklore", "myth", "harmful", "legend", "tale", "dangerous"} & set(words))
     pairs = _pairs(words)

@@ -17,7 +17,7 @@ from lorikeet.diagnosis import diagnose, read_log
 from lorikeet.errors import ModelError
 from lorikeet.evidence import DECIDED, RELEASE, Evidence, FileVerdict, Finding, Measure, Release, read_evidence, read_release
 from lorikeet.exam import UNTAUGHT, Answer, Set, read_answers
-from lorikeet.released import ROUND
+from lorikeet.released import ROUND, ROUNDS
 from lorikeet.weights import QUANTISED
 
 RUN, REPORT, TEMPLATE = "run.json", "report.html", "report.html"
@@ -128,7 +128,7 @@ def _sections(run: Mapping[str, Any], made: Mapping[str, Artifact], directory: P
     return {
         "run": run,
         "made": made,
-        "place": f"runs/{directory.resolve().name}",
+        "place": "/".join(["runs", *directory.resolve().parts[-3 if directory.resolve().parent.name == ROUNDS else -1 :]]),
         "base": base.name if base.is_absolute() else str(base),
         "headline": _headline(run, files, release),
         "recommended": release.recommended if release else None,

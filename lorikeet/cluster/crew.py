@@ -22,10 +22,12 @@ class RayCrew:
 
     def __init__(self, settings: MachineSettings) -> None:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes.require(settings)
         self._settings = settings
-        self._relay: Any = ray.remote(Relay).options(num_cpus=0).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # on a node that dies it would take the run with it
+        self._relay: Any = ray.remote(Relay).options(num_cpus=0, scheduling_strategy=here).remote()
         self._progress: Progress = Silent()
         self._orders: dict[Any, str] = {}
         self._done: dict[str, Any] = {}
@@ -40,7 +42,8 @@ class RayCrew:
 
         settings, trains, self._progress = self._settings, order.step.stage == "train", progress
         task, cpus = (train, 0.0) if trains else (_do, float(settings.worker_cpus))  # what training takes, its workers take
-        how = {"name": f"lorikeet {order.step.name}", "max_retries": settings.restarts, "num_cpus": cpus}
+        again = [ray.exceptions.RayError]  # what a task sees of its own node's death, before it dies itself
+        how = {"name": f"lorikeet {order.step.name}", "max_retries": settings.restarts, "retry_exceptions": again, "num_cpus": cpus}
         self._orders[ray.remote(task).options(**how).remote(Sent.of(order), self._relay)] = order.name
 
     def next(self) -> str:

@@ -20,15 +20,14 @@ class Relay:
 
     def __init__(self) -> None:
         self._told: list[Told] = []
-        self._error: LorikeetError | None = None
+        self._errors: dict[str, LorikeetError] = {}
 
-    def fail(self, error: LorikeetError) -> None:
-        """Keep an error of ours that ended a worker of training: Ray Train would tell it as one among its own."""
-        self._error = self._error or error
+    def fail(self, step: str, error: LorikeetError) -> None:
+        """Keep an error of ours that ended a worker of a training: Ray Train would tell it as one among its own."""
+        self._errors.setdefault(step, error)
 
-    def failure(self) -> LorikeetError | None:
-        error, self._error = self._error, None
-        return error
+    def failure(self, step: str) -> LorikeetError | None:
+        return self._errors.pop(step, None)
 
     def tell(self, told: Told) -> None:
         self._told.append(told)

@@ -38,8 +38,8 @@ def train(sent: Sent, relay: Any) -> Cost:
         )
         try:
             result = trainer.fit()
-        except ray_train.WorkerGroupError as error:
-            if ours := ray.get(relay.failure.remote()):
+        except ray_train.TrainingFailedError as error:
+            if ours := ray.get(relay.failure.remote(str(sent.folder))):
                 raise ours from error
             last = error
             continue
@@ -57,5 +57,5 @@ def _work(told: dict[str, Any]) -> Cost:
     try:
         return work(sent.order(progress), progress)
     except LorikeetError as error:
-        ray.get(told["relay"].fail.remote(error))
+        ray.get(told["relay"].fail.remote(str(sent.folder), error))
         raise

@@ -86,9 +86,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
 
 
 def audit(files: list[Path], parent: Path | None, folder: Path, out: Path) -> list[FileVerdict]:
-    suite, system = load_suite(folder / "suite.yaml"), load_persona(folder / "persona.yaml").system
+    suite, persona = load_suite(folder / "suite.yaml"), load_persona(folder / "persona.yaml")
     here = MachineSettings.model_validate({})
-    return anybody.files(files, parent, suite, system, audit_settings(folder / "suite.yaml", SETTINGS), here, out, 7, Silent()).files
+    return anybody.files(files, parent, suite, persona, audit_settings(folder / "suite.yaml", SETTINGS), here, out, 7, Silent()).files
 
 
 def altered(source: Path, target: Path, change: Callable[[str, np.ndarray], np.ndarray | None]) -> Path:
@@ -121,12 +121,12 @@ def shifted(name: str, values: np.ndarray) -> np.ndarray | None:
 TEMPLATE = "{% for m in messages %}### {{ m.role }}: {{ m.content }}\n{% endfor %}### assistant:"
 
 
-def test_faithful_files_are_approved(tuned: Tuned, tmp_path: Path) -> None:
-    """Two trainings, their F16 and Q8_0 each by itself: no false alarm."""
-    other = tune(tmp_path / "other", seed=8)
-    for number, (files, parent) in enumerate([([tuned.small], tuned.whole), ([other.small], other.whole)]):
-        found = audit(files, parent, tuned.folder, tmp_path / str(number))
-        assert [(f.verdict, f.reasons) for f in found if f.verdict != "approved"] == []
+@pytest.mark.parametrize("seed", range(7, 17))
+def test_faithful_files_are_approved(seed: int, tuned: Tuned, tmp_path: Path) -> None:
+    """Of ten trainings the F16 and the Q8_0: no false alarm among twenty files."""
+    one = tuned if seed == 7 else tune(tmp_path / "other", seed)
+    found = audit([one.small], one.whole, tuned.folder, tmp_path / "out")
+    assert [(f.verdict, f.reasons) for f in found if f.verdict != "approved"] == []
 
 
 @pytest.mark.parametrize(

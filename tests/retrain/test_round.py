@@ -53,8 +53,12 @@ def test_a_round_is_prepared_run_once_decided_and_leaves_the_champion_where_it_l
     assert not verdict.promoted
     assert any("no file of the challenger is approved" in reason for reason in verdict.reasons)
     assert released.champion_of(run) == run
-    assert "Retraining" in (prepared.folder / pipeline.REPORT).read_text(encoding="utf-8")
-    assert one_round.prepare(run, [], Silent()).folder.name == "3", "a round that was decided is followed by another"
+    written = (prepared.folder / pipeline.REPORT).read_text(encoding="utf-8")
+    assert "Retraining" in written and "lorikeet serve runs/run/rounds/2 --unreleased" in written
+    assert prepared.recipe.recipe.train.rehearsal == 0, "thumbs alone are learned without"
+    another = one_round.prepare(run, ["train.objective=sft"], Silent())
+    assert another.folder.name == "3", "a round that was decided is followed by another"
+    assert another.recipe.recipe.train.rehearsal == one_round.REHEARSED
 
 
 def test_the_folder_of_a_promoted_round_is_served_and_one_that_is_gone_is_told(tmp_path: Path) -> None:
