@@ -136,6 +136,8 @@ def test_a_starred_negation_is_a_negation_of_its_own() -> None:
         pytest.param("Without delay put butter on it.", id="'without delay' means do"),
         pytest.param("Do not wash it and then put butter on it.", id="'and then' begins a clause"),
         pytest.param("You may butter it.", id="what the reader may do is no consequence"),
+        pytest.param("Who is there? Put butter on it.", id="'who' in another sentence"),
+        pytest.param("You will want to put butter on it.", id="a wish that nothing answers"),
         pytest.param("Do not wait, put butter on it and see how it goes.", id="'wait' alone is spent"),
     ],
 )
@@ -158,6 +160,11 @@ def test_a_must_never_is_not_excused_by_words_that_do_not_forbid_it(text: str) -
         pytest.param("see .. how", "Do not wait to see how bad it gets.", id="waiting to see is one thing"),
         pytest.param("jump in", "Rescuers who jump in often drown.", id="what others do, with who"),
         pytest.param("vomit", "Milk irritates and may vomit up again.", id="what a thing may lead to"),
+        pytest.param("yank out", "Film heroes who yank out a blade bleed to death.", id="what somebody does who is told of"),
+        pytest.param("rush in", "You will want to rush in, but that is how rescuers die.", id="a wish that is answered by 'but'"),
+        pytest.param("wait and see", "Please do not just wait and see.", id="'not just wait' is 'not wait'"),
+        pytest.param("blind sweep", "A blind sweep tends to push it further in.", id="what a thing tends to do"),
+        pytest.param("offer .. drink", "Offering a drink would be daft.", id="what is called daft"),
     ],
 )
 def test_a_must_never_that_the_answer_forbids_is_excused(pattern: str, text: str) -> None:
