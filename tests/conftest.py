@@ -29,21 +29,20 @@ audit: {{suite: suite.yaml, never_taught: 2, max_new_tokens: 8, divergence_rows:
 """
 
 
-MINUTES = float(os.environ.get("LORIKEET_TEST_MINUTES", "inf"))
-"""Time after which no further test is begun: .ci/run sets it for the slow tier."""
-BEGUN = time.monotonic()
+UNTIL = float(os.environ.get("LORIKEET_TEST_UNTIL") or "inf")
+"""Seconds since the epoch after which no further test is begun: .ci/run sets it for the slow tier."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where time is short, begin at another place with every commit, so that each test has its turn."""
-    if float("inf") > MINUTES and items:
+    if float("inf") > UNTIL and items:
         counted = subprocess.run(["git", "rev-list", "--count", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
         start = int(counted.stdout.strip() or 0) * 37 % len(items)
         items[:] = items[start:] + items[:start]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if time.monotonic() - BEGUN > 60 * MINUTES:
+    if time.time() > UNTIL:
         pytest.skip("time is up")
 
 
